@@ -1,0 +1,162 @@
+"""What a timer does when it fires: actions, bundles, agent bindings, and the rules they keep."""
+
+import re
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from minoots.domain.json_text import describe_mismatch, escape_step
+from minoots.domain.limits import (
+    ACTION_ID,
+    ACTION_TIMEOUT_MS,
+    ACTIONS,
+    ESCALATION_DEPTH,
+    JSON_DEPTH,
+    URL_CHARACTERS,
+    YEAR_MS,
+)
+from minoots.domain.retry import RetryPolicy
+from minoots.errors import Finding, InvalidTimer
+
+T = TypeVar("T")
+
+Kind = Literal["webhook", "agent_prompt", "command", "workflow_event"]
+
+# RFC 9110, sections 5.1 and 5.5: a field name is a token, a value has no control characters.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\uffff]*")
+_ACTION_ID = re.compile(ACTION_ID)
+# What the sender sets itself, and what would let a request become another one.
+_OWN_HEADERS = {"host", "content-length", "transfer-encoding", "connection", "cookie", "upgrade", "te", "trailer"}
+_OWN_PREFIXES = ("webhook-", "proxy-", "x-minoots-")
+
+
+class Webhook(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Parameters of a `webhook` action. Without `body` the receiver gets `{timer, event}`."""
+
+    url: str
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] | None = None
+    headers: dict[str, str] | None = None
+    body: Any = msgspec.UNSET
+    timeout_ms: Annotated[int, msgspec.Meta(ge=1, le=ACTION_TIMEOUT_MS)] | None = None
+
+
+class Escalation(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Another action that joins in when this one has failed so often."""
+
+    after_attempts: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+    escalates_to: "Action"
+
+
+class Action(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """One thing to do. `parameters` are read by the kind."""
+
+    id: str
+    kind: Kind
+    parameters: dict[str, Any]
+    escalation: Escalation | None = None
+
+
+class ActionBundle(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """What to do, how many at once, and how to try again."""
+
+    actions: Annotated[list[Action], msgspec.Meta(max_length=ACTIONS)]
+    concurrency: Annotated[int, msgspec.Meta(ge=1, le=ACTIONS)] | None = None
+    retry_policy: RetryPolicy | None = None
+
+
+class AgentBinding(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The agent that a timer wakes."""
+
+    adapter: Literal["mcp", "langchain", "autogen", "custom"]
+    target: Annotated[str, msgspec.Meta(min_length=1, max_length=URL_CHARACTERS)]
+    payload_template: Any = None
+    acknowledgement_timeout_ms: Annotated[int, msgspec.Meta(ge=1, le=YEAR_MS)] | None = None
+
+
+def check_action_bundle(text: bytes) -> None:
+    """Raises InvalidTimer with every rule that the bundle breaks, pointers below /actionBundle."""
+    bundle = _decode(text, ActionBundle, "/actionBundle")
+    findings: list[Finding] = []
+    seen: set[str] = set()
+    for index, action in enumerate(bundle.actions):
+        pointer = f"/actionBundle/actions/{index}"
+        if action.id in seen:
+            findings.append(Finding(f"{pointer}/id", f'two actions have the id "{action.id}"; ids are unique in a bundle'))
+        seen.add(action.id)
+        findings += check_action(action, pointer, 0)
+    if findings:
+        raise InvalidTimer(findings)
+
+
+def check_action(action: Action, pointer: str, depth: int) -> list[Finding]:
+    """What is wrong with one action and those it escalates to."""
+    findings: list[Finding] = []
+    if not _ACTION_ID.fullmatch(action.id):
+        findings.append(Finding(f"{pointer}/id", "an action id has 1 to 63 letters, digits, _ and -, and starts with none of these two"))
+    elif action.id == "agent":
+        findings.append(Finding(f"{pointer}/id", 'the id "agent" is taken by the agent binding; choose another'))
+    if action.kind == "webhook":
+        findings += _check_webhook(action.parameters, f"{pointer}/parameters")
+    if action.escalation is not None:
+        if depth >= ESCALATION_DEPTH:
+            findings.append(Finding(f"{pointer}/escalation", f"escalations go at most {ESCALATION_DEPTH} deep"))
+        else:
+            target = action.escalation.escalates_to
+            findings += check_action(target, f"{pointer}/escalation/escalatesTo", depth + 1)
+    return findings
+
+
+def _check_webhook(parameters: dict[str, Any], pointer: str) -> list[Finding]:
+    try:
+        webhook = msgspec.convert(parameters, Webhook)
+    except msgspec.ValidationError as mismatch:
+        found = describe_mismatch(str(mismatch))
+        return [Finding(pointer + found.pointer, found.detail)]
+    findings = [Finding(f"{pointer}/url", detail) for detail in _url_faults(webhook.url)]
+    for name, value in (webhook.headers or {}).items():
+        if detail := _header_fault(name, value):
+            findings.append(Finding(f"{pointer}/headers/{escape_step(name)}", detail))
+    return findings
+
+
+def _url_faults(url: str) -> list[str]:
+    if len(url) > URL_CHARACTERS:
+        return [f"a URL has at most {URL_CHARACTERS} characters"]
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return ["this is no URL; write it as https://example.com/path"]
+    if parts.scheme.lower() not in {"http", "https"} or not parts.hostname or port == 0:
+        return ["a webhook goes to an http or https URL with a host, as https://example.com/path"]
+    if "@" in parts.netloc:
+        return ["a URL may not carry a user or password; put credentials into headers"]
+    if any(c.isspace() or ord(c) < 0x20 or ord(c) == 0x7F or c == "\\" for c in url):
+        return ["a URL may not hold spaces, backslashes or control characters; encode them as %20 and the like"]
+    return []
+
+
+def _header_fault(name: str, value: str) -> str | None:
+    if not _TOKEN.fullmatch(name) or len(name) > 256:
+        return "this is no HTTP header name"
+    if name.lower() in _OWN_HEADERS or name.lower().startswith(_OWN_PREFIXES):
+        return f"the header {name} is set by the sender"
+    if not _FIELD_VALUE.fullmatch(value) or len(value) > 8_192:
+        return "a header value has no control characters, and at most 8,192 characters"
+    return None
+
+
+def check_agent_binding(text: bytes) -> None:
+    """Raises InvalidTimer with pointers below /agentBinding."""
+    _decode(text, AgentBinding, "/agentBinding")
+
+
+def _decode(text: bytes, kind: type[T], pointer: str) -> T:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.ValidationError as mismatch:
+        raise InvalidTimer([describe_mismatch(str(mismatch))]).below(pointer) from None
+    except RecursionError:
+        raise InvalidTimer.at(pointer, f"the JSON is nested deeper than {JSON_DEPTH} levels") from None

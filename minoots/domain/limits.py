@@ -1,0 +1,26 @@
+"""The bounds that every door keeps; the CHECKs of the schema say the same."""
+
+BODY_BYTES = 256 * 1024
+BATCH_BODY_BYTES = 32 * 1024 * 1024
+BATCH_TIMERS = 10_000
+METADATA_BYTES = 64 * 1024
+NAME_CHARACTERS = 200
+REASON_CHARACTERS = 1_000
+LABELS = 64
+LABEL_KEY_CHARACTERS = 63
+LABEL_VALUE_CHARACTERS = 255
+ACTIONS = 16
+JSON_DEPTH = 32
+IDEMPOTENCY_KEY_CHARACTERS = 255
+PAGE_DEFAULT = 50
+PAGE_MOST = 500
+URL_CHARACTERS = 2_048
+ACTION_TIMEOUT_MS = 120_000
+ESCALATION_DEPTH = 4
+
+# Instants end before the year 9000, so a duration can never reach further: about 6,970 years.
+DURATION_MS = 6_970 * 365 * 24 * 3_600_000
+YEAR_MS = 365 * 24 * 3_600_000
+
+TENANT = r"[A-Za-z0-9][A-Za-z0-9_:@-]{0,127}"
+ACTION_ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}"

@@ -1,0 +1,129 @@
+"""The whole error tree; every door translates it once (`rest/problems.py`, `rpc/status.py`).
+
+MinootsError
+├── ClientError                 the caller can mend it
+│   ├── MalformedRequest        not readable at all: bad JSON, a bad parameter, a contradiction
+│   ├── Unauthenticated         no key, or none that we know
+│   ├── Forbidden               the key may not do this, or not for this tenant
+│   ├── TimerNotFound           no such timer of this tenant
+│   ├── FiringNotFound          the timer has no such occurrence
+│   ├── TimerStateConflict      the timer is in a state that has no such step
+│   ├── IdempotencyInFlight     a request with the same key has not ended yet
+│   ├── IdempotencyMismatch     the key was used with another body
+│   ├── BodyTooLarge            the body is over its limit
+│   ├── UnsupportedMedia        the body is not JSON
+│   └── InvalidTimer            readable, but breaks a rule; carries a finding per bad field
+├── Unavailable                 try again: Postgres or NATS is away
+│   ├── StoreUnavailable
+│   └── BrokerUnavailable
+├── ConfigError                 this process cannot work as it is set up
+└── EmbeddedError               a server of `minoots up` cannot start
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class MinootsError(Exception):
+    """Something went wrong."""
+
+    def __init__(self, detail: str | None = None) -> None:
+        self.detail = detail or (type(self).__doc__ or "").strip().splitlines()[0]
+        super().__init__(self.detail)
+
+
+class ClientError(MinootsError):
+    """The request cannot be carried out."""
+
+
+class MalformedRequest(ClientError):
+    """The request cannot be read."""
+
+    def __init__(self, detail: str | None = None, pointer: str | None = None) -> None:
+        super().__init__(detail)
+        self.pointer = pointer
+
+
+class Unauthenticated(ClientError):
+    """Give an API key in the header X-API-Key, or as Authorization: Bearer."""
+
+
+class Forbidden(ClientError):
+    """This API key may not do that."""
+
+
+class TimerNotFound(ClientError):
+    """There is no such timer in this tenant."""
+
+
+class FiringNotFound(ClientError):
+    """This timer has no such firing."""
+
+
+class TimerStateConflict(ClientError):
+    """The timer is in a state that does not allow this."""
+
+    def __init__(self, status: str, detail: str | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+class IdempotencyInFlight(ClientError):
+    """A request with this Idempotency-Key is still being worked on; try again in a moment."""
+
+
+class IdempotencyMismatch(ClientError):
+    """This Idempotency-Key was used with another body; use a new key for a new request."""
+
+
+class BodyTooLarge(ClientError):
+    """The body is too large."""
+
+
+class UnsupportedMedia(ClientError):
+    """Send the body as JSON with Content-Type: application/json."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One field that breaks a rule: where (an RFC 6901 pointer into the body) and what to do."""
+
+    pointer: str
+    detail: str
+
+
+class InvalidTimer(ClientError):
+    """The timer breaks a rule."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self.findings = tuple(findings)
+        super().__init__("; ".join(f.detail for f in self.findings[:3]) or None)
+
+    @classmethod
+    def at(cls, pointer: str, detail: str) -> "InvalidTimer":
+        """The common case of one finding."""
+        return cls([Finding(pointer, detail)])
+
+    def below(self, prefix: str) -> "InvalidTimer":
+        """The same findings seen from further out: `/duration` below `/items/3`."""
+        return InvalidTimer([Finding(prefix + f.pointer, f.detail) for f in self.findings])
+
+
+class Unavailable(MinootsError):
+    """A part that MINOOTS needs is away; try again."""
+
+
+class StoreUnavailable(Unavailable):
+    """The database cannot be reached at the moment; nothing was changed, try again."""
+
+
+class BrokerUnavailable(Unavailable):
+    """NATS cannot be reached at the moment; try again."""
+
+
+class ConfigError(MinootsError):
+    """The configuration does not work."""
+
+
+class EmbeddedError(MinootsError):
+    """An embedded server cannot start."""

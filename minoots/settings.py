@@ -1,0 +1,245 @@
+"""What a process is told by its environment, read once; never where code is imported."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from minoots.errors import ConfigError
+
+Environment = Literal["development", "production"]
+
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,47}")
+_TRUE = {"1", "true", "on", "yes"}
+_FALSE = {"0", "false", "off", "no", ""}
+# Kubernetes sets these in every pod for a service that is named minoots.
+_KUBERNETES = re.compile(r"MINOOTS_(SERVICE_(HOST|PORT)|PORT)(_\w+)?")
+_FORMER = {"TIMER_STORE_PATH", "KERNEL_PERSIST_PATH"}
+
+KNOWN = frozenset(
+    {
+        "MINOOTS_DATABASE_URL",
+        "MINOOTS_SCHEMA",
+        "MINOOTS_API_ADDRESS",
+        "MINOOTS_API_URL",
+        "MINOOTS_API_KEY",
+        "MINOOTS_TENANT",
+        "MINOOTS_PUBLIC_URL",
+        "MINOOTS_BOOT_DEMO",
+        "MINOOTS_ENV",
+        "MINOOTS_POOL_SIZE",
+        "MINOOTS_PREPARED_STATEMENTS",
+        "MINOOTS_KERNEL_BATCH",
+        "MINOOTS_CAPACITY",
+        "MINOOTS_LEASE_MARGIN_MS",
+        "MINOOTS_STREAM_MAX_BYTES",
+        "MINOOTS_LOG_FORMAT",
+        "MINOOTS_LOG_LEVEL",
+        "MINOOTS_POSTGRES_PORT",
+        "MINOOTS_NATS_PORT",
+        "MINOOTS_TEST_DATABASE_URL",
+        "MINOOTS_TEST_NATS_URL",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host and a TCP port."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, name: str, text: str) -> "Address":
+        """`127.0.0.1:4000`, `[::1]:4000` or `:4000` (all addresses)."""
+        host, colon, port = text.rpartition(":")
+        if not colon or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ConfigError(f"{name}={text!r} is no address; write it as 127.0.0.1:4000")
+        return cls(host.strip("[]") or "0.0.0.0", int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """Where the timers live. `url` is None when none was given (only `minoots up` makes do without)."""
+
+    url: str | None
+    schema: str
+    pool_size: int
+    prepared_statements: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSettings:
+    """Where events go. `url` is None when none was given: then there must be no events, or no relay."""
+
+    url: str | None
+    subject: str
+    stream: str
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DoorSettings:
+    """Where the doors listen, and who may come in."""
+
+    rest: Address
+    grpc: Address
+    public_url: str
+    keys_path: Path | None
+    keys_json: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """What the client commands use."""
+
+    url: str
+    key: str | None
+    tenant: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkSettings:
+    """How much the loops take at once.
+
+    `kernel_batch`: timers in one transaction. `capacity`: deliveries that one orchestrator has leased at a time.
+    `lease_margin_ms`: what a lease lasts beyond the action's own time-out.
+    """
+
+    kernel_batch: int
+    capacity: int
+    lease_margin_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """`format` is `console`, `json`, or `auto`: console on a terminal, json elsewhere."""
+
+    format: str
+    level: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All of it, frozen."""
+
+    env: Environment
+    store: StoreSettings
+    broker: BrokerSettings
+    doors: DoorSettings
+    client: ClientSettings
+    work: WorkSettings
+    log: LogSettings
+    boot_demo: bool
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read and check everything; raises ConfigError with what to change."""
+        _refuse_unknown(environ)
+        env = _choice(environ, "MINOOTS_ENV", "development", ("development", "production"))
+        schema = environ.get("MINOOTS_SCHEMA", "").strip() or "minoots"
+        if not _SCHEMA.fullmatch(schema) or schema.startswith("pg_"):
+            raise ConfigError(
+                f"MINOOTS_SCHEMA={schema!r} is no schema name; use small letters, digits and _ (at most 48)"
+            )
+        rest = Address.parse("MINOOTS_API_ADDRESS", environ.get("MINOOTS_API_ADDRESS") or "127.0.0.1:4000")
+        path = environ.get("API_KEYS_PATH")
+        reach = Address("127.0.0.1", rest.port) if rest.host in {"0.0.0.0", "::"} else rest
+        return cls(
+            env="production" if env == "production" else "development",
+            store=StoreSettings(
+                url=environ.get("MINOOTS_DATABASE_URL") or environ.get("DATABASE_URL") or None,
+                schema=schema,
+                pool_size=_integer(environ, "MINOOTS_POOL_SIZE", 8, 2, 500),
+                prepared_statements=_boolean(environ, "MINOOTS_PREPARED_STATEMENTS", True),
+            ),
+            broker=BrokerSettings(
+                url=environ.get("NATS_URL") or None,
+                subject=_subject(environ, schema),
+                stream="MINOOTS_EVENTS" if schema == "minoots" else f"MINOOTS_EVENTS_{schema.upper()}",
+                max_bytes=_integer(environ, "MINOOTS_STREAM_MAX_BYTES", 1 << 30, 1 << 20, 1 << 50),
+            ),
+            doors=DoorSettings(
+                rest=rest,
+                grpc=Address.parse("KERNEL_GRPC_ADDRESS", environ.get("KERNEL_GRPC_ADDRESS") or "127.0.0.1:50051"),
+                public_url=(environ.get("MINOOTS_PUBLIC_URL") or f"http://{reach}").rstrip("/"),
+                keys_path=Path(path) if path else None,
+                keys_json=environ.get("API_KEYS_JSON") or None,
+            ),
+            client=_client(environ, env, reach),
+            work=WorkSettings(
+                kernel_batch=_integer(environ, "MINOOTS_KERNEL_BATCH", 500, 1, 5_000),
+                capacity=_integer(environ, "MINOOTS_CAPACITY", 256, 1, 10_000),
+                lease_margin_ms=_integer(environ, "MINOOTS_LEASE_MARGIN_MS", 5_000, 500, 600_000),
+            ),
+            log=LogSettings(
+                format=_choice(environ, "MINOOTS_LOG_FORMAT", "auto", ("auto", "console", "json")),
+                level=_choice(environ, "MINOOTS_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
+            ),
+            boot_demo=_boolean(environ, "MINOOTS_BOOT_DEMO", False),
+        )
+
+
+def _client(environ: Mapping[str, str], env: str, reach: Address) -> ClientSettings:
+    """In development the demo key and tenant are what a client uses when nothing is said."""
+    demo = env == "development"
+    return ClientSettings(
+        url=(environ.get("MINOOTS_API_URL") or f"http://{reach}").rstrip("/"),
+        key=environ.get("MINOOTS_API_KEY") or ("mnt_example" if demo else None),
+        tenant=environ.get("MINOOTS_TENANT") or ("demo" if demo else None),
+    )
+
+
+def _refuse_unknown(environ: Mapping[str, str]) -> None:
+    """A misspelt setting must not be a silent default."""
+    for name in sorted(environ):
+        if name in _FORMER:
+            raise ConfigError(
+                f"{name} belongs to the JSON prototype; timers live in Postgres now: "
+                f"unset it and run `minoots import {environ[name] or 'FILE'}` to bring the old ones over"
+            )
+        if not name.startswith("MINOOTS_") or name in KNOWN or _KUBERNETES.fullmatch(name):
+            continue
+        near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.6)
+        hint = f"did you mean {near[0]}?" if near else "see the README for the settings there are"
+        raise ConfigError(f"there is no setting {name}; {hint}")
+
+
+def _subject(environ: Mapping[str, str], schema: str) -> str:
+    subject = environ.get("NATS_SUBJECT") or f"{schema}.timer.events"
+    if not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", subject):
+        raise ConfigError(f"NATS_SUBJECT={subject!r} is no subject prefix; use words joined by dots, no * or >")
+    return subject
+
+
+def _integer(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = environ.get(name, "").strip()
+    if not text:
+        return default
+    if not text.isdecimal() or not low <= int(text) <= high:
+        raise ConfigError(f"{name}={text!r} must be a whole number from {low} to {high}")
+    return int(text)
+
+
+def _boolean(environ: Mapping[str, str], name: str, default: bool) -> bool:
+    if name not in environ:
+        return default
+    text = environ[name].strip().lower()
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ConfigError(f"{name}={environ[name]!r} must be 1 or 0")
+
+
+def _choice(environ: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:
+    text = environ.get(name, "").strip().lower() or default
+    if text not in choices:
+        raise ConfigError(f"{name}={environ[name]!r} must be one of {', '.join(choices)}")
+    return text

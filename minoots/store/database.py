@@ -1,0 +1,173 @@
+"""The way to Postgres: a pool, transactions, statements for this schema, and driver errors translated once."""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import asyncpg
+from sqlalchemy.dialects.postgresql import asyncpg as dialect
+from sqlalchemy.sql.expression import Executable
+
+from minoots.errors import ConfigError, Finding, InvalidTimer, StoreUnavailable
+from minoots.settings import StoreSettings
+
+if TYPE_CHECKING:
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+    _Base = asyncpg.Connection[asyncpg.Record]
+else:
+    Connection = Pool = Any
+    _Base = asyncpg.Connection
+T = TypeVar("T")
+
+# Not after a quote or a word: 'minoots.timer.fired' is a value.
+_QUALIFIER = re.compile(r"(?<![\w'./-])minoots\.")
+_DIALECT = dialect.dialect()  # type: ignore[no-untyped-call]
+
+# What a caller can mend, by the constraint that refused it.
+_CONSTRAINTS = {
+    "timers_tenant_id": ("/tenantId", "a tenant has 1 to 128 letters, digits and _ : @ -, and starts with a letter or digit"),
+    "timers_name": ("/name", "a name has 1 to 200 characters"),
+    "timers_requested_by": ("/requestedBy", "requestedBy has 1 to 200 characters"),
+    "timers_instants": ("/fireAt", "a timer must fire before the year 9000"),
+    "timers_cancel_reason": ("/reason", "a reason has at most 1,000 characters"),
+    "timers_metadata": ("/metadata", "metadata is a JSON object"),
+    "timers_metadata_size": ("/metadata", "metadata is at most 64 KiB, counted with numbers written out (1e308 has 309 digits)"),
+    "timers_labels": ("/labels", "at most 64 labels: keys of 1 to 63, text values of up to 255 characters"),
+    "timers_action_bundle": ("/actionBundle", "this action bundle is not well formed"),
+    "timers_action_bundle_size": ("/actionBundle", "an action bundle is at most 256 KiB"),
+    "timers_agent_binding": ("/agentBinding", "this agent binding is not well formed"),
+    "timers_agent_binding_size": ("/agentBinding", "an agent binding is at most 256 KiB"),
+    "timers_depth": ("", "the JSON is nested deeper than 32 levels"),
+}
+
+# SQLSTATE classes and codes that say "not now": connection, resources, intervention (shutdown, fail-over, recovery).
+_AWAY_CLASSES = ("08", "53", "57", "58")
+_RETRIED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+
+class _Connection(_Base):
+    async def reset(self, *, timeout: float | None = None) -> None:
+        """Nothing to reset: no statement of ours leaves state in the session, so the round trip is saved."""
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Driver errors as ours; what is nobody's fault but ours passes as it is."""
+    try:
+        yield
+    except asyncpg.CheckViolationError as refused:
+        if known := _CONSTRAINTS.get(refused.constraint_name or ""):
+            raise InvalidTimer([Finding(*known)]) from refused
+        raise
+    except (asyncpg.NumericValueOutOfRangeError, asyncpg.UntranslatableCharacterError) as refused:
+        raise InvalidTimer.at("", "a number in it is out of range, or a character cannot be stored") from refused
+    except asyncpg.ReadOnlySQLTransactionError as lost:
+        raise StoreUnavailable("the database is read-only at the moment (a fail-over?); nothing was changed, try again") from lost
+    except asyncpg.PostgresError as lost:
+        if (lost.sqlstate or "").startswith(_AWAY_CLASSES) or lost.sqlstate in ("55P03", "25P03"):
+            raise StoreUnavailable from lost
+        raise
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as lost:
+        raise StoreUnavailable from lost
+
+
+class Database:
+    """A pool of connections to one installation. Works behind PgBouncer in transaction mode."""
+
+    def __init__(self, settings: StoreSettings) -> None:
+        if settings.url is None:
+            raise ConfigError("set MINOOTS_DATABASE_URL to the Postgres that keeps the timers (or use `minoots up`)")
+        self.url = settings.url
+        self.schema = settings.schema
+        self._prepared = settings.prepared_statements
+        self._size = settings.pool_size
+        self._pool: Pool | None = None
+
+    async def __aenter__(self) -> "Database":
+        try:
+            self._pool = await asyncpg.create_pool(
+                self.url,
+                min_size=0,
+                max_size=self._size,
+                connection_class=_Connection,
+                statement_cache_size=200 if self._prepared else 0,
+                max_cacheable_statement_size=64 * 1024,
+                max_inactive_connection_lifetime=300,
+                timeout=5,
+                command_timeout=60,
+            )
+        except (ValueError, asyncpg.ClientConfigurationError) as wrong:
+            raise ConfigError(f"MINOOTS_DATABASE_URL is not usable: {type(wrong).__name__}; write postgresql://user:password@host:5432/database") from None
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._pool is not None:
+            try:
+                async with asyncio.timeout(5):
+                    await self._pool.close()
+            except TimeoutError:
+                self._pool.terminate()
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """One connection, each statement its own transaction; StoreUnavailable after 5 s without one."""
+        assert self._pool is not None, "the database is not open"
+        with translated():
+            async with self._pool.acquire(timeout=5) as connection:
+                if self._prepared:
+                    yield connection
+                else:
+                    # An unnamed statement is parsed and run in two steps: behind PgBouncer only a transaction holds
+                    # both on one server.
+                    async with connection.transaction():
+                        yield connection
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """One READ COMMITTED transaction, committed where the block ends well."""
+        assert self._pool is not None, "the database is not open"
+        with translated():
+            async with self._pool.acquire(timeout=5) as connection, connection.transaction():
+                yield connection
+
+    @contextlib.asynccontextmanager
+    async def guarded(self, idle: str = "3s", lock: str = "2s", statement: str = "30s") -> AsyncIterator[Connection]:
+        """A loop's transaction: the server ends it when this process is stopped or cut off, so that its locks go."""
+        async with self.transaction() as connection:
+            await connection.execute(
+                f"select set_config('idle_in_transaction_session_timeout', '{idle}', true), "
+                f"set_config('lock_timeout', '{lock}', true), set_config('statement_timeout', '{statement}', true)"
+            )
+            yield connection
+
+    async def repeat(self, work: Callable[[], Awaitable[T]], times: int = 5) -> T:
+        """Run `work` again when Postgres chose it as the victim of a deadlock: that is normal, and nothing was done."""
+        for attempt in range(1, times + 1):
+            try:
+                return await work()
+            except _RETRIED:
+                if attempt == times:
+                    raise
+                await asyncio.sleep(0.01 * attempt)
+        raise AssertionError("unreachable")
+
+    def sql(self, statement: str) -> str:
+        """The statement for this installation's schema; they are written for `minoots`."""
+        return in_schema(statement, self.schema)
+
+    async def run(self, connection: Connection, statement: Executable) -> list[Any]:
+        """A statement built with SQLAlchemy, on the open connection."""
+        compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})  # type: ignore[attr-defined]
+        values = [compiled.params[name] for name in compiled.positiontup or ()]
+        rows: list[Any] = await connection.fetch(self.sql(str(compiled)), *values)
+        return rows
+
+
+@lru_cache(maxsize=512)
+def in_schema(statement: str, schema: str) -> str:
+    """Put the schema's name in the place of `minoots`, once a statement."""
+    return statement if schema == "minoots" else _QUALIFIER.sub(f'"{schema}".', statement)

@@ -1,0 +1,185 @@
+"""The kernel's statements: claim what is due, fire it, give up on what cannot be fired; and reading firings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import uuid_utils
+
+from minoots.domain.firing import Firing
+from minoots.store.database import Connection, Database
+
+_firing = msgspec.json.Decoder(Firing)
+
+# Rows come in the order of the index timers_due; NO KEY, so that nothing that refers to a timer waits for us.
+_CLAIM = """
+select id, due_at from minoots.timers
+ where due_at <= minoots.now() and (due_at, id) > ($2, $3)
+ order by due_at, id limit $1
+   for no key update skip locked
+"""
+
+# One statement writes all that firing means. A timer without actions ends here, its firing settled at once.
+_FIRE = """
+with claimed as (
+    select * from unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) as c(id, due_at, event_id)),
+settings as (
+    select events from minoots.installation),
+-- the timer moves on
+fired as (
+    update minoots.timers t
+       set status = 'fired', fired_at = minoots.now(), occurrence = t.occurrence + 1, version = t.version + 1
+      from claimed c
+     where t.id = c.id and t.status = 'scheduled'
+ returning t.id, t.tenant_id, t.occurrence, t.version, t.fire_at, t.action_bundle, t.agent_binding, t.traceparent,
+           c.due_at, c.event_id, minoots.timer_json(t) as shown),
+-- its actions in the bundle's order; an agent binding without an agent action is one more, `agent`
+action as (
+    select f.id, a.value ->> 'id' as action_id, a.nth - 1 as position, a.value ->> 'kind' as kind,
+           a.value -> 'parameters' as parameters
+      from fired f, jsonb_array_elements(f.action_bundle -> 'actions') with ordinality as a(value, nth)
+     where f.action_bundle is not null
+     union all
+    select f.id, 'agent', coalesce(jsonb_array_length(f.action_bundle -> 'actions'), 0), 'agent_prompt', f.agent_binding
+      from fired f
+     where f.agent_binding is not null
+       and not coalesce(f.action_bundle @? '$.actions[*] ? (@.kind == "agent_prompt")', false)),
+counted as (
+    select id, count(*)::smallint as actions from action group by id),
+firing as (
+    insert into minoots.firings as x (tenant_id, timer_id, occurrence, status, nominal_at, due_at, settled_at,
+                                 open_deliveries, timer_version, event_id)
+    select f.tenant_id, f.id, f.occurrence, case when n.actions is null then 'settled' else 'dispatching' end,
+           f.fire_at, f.due_at, case when n.actions is null then minoots.now() end, coalesce(n.actions, 0), f.version,
+           f.event_id
+      from fired f left join counted n using (id)
+ returning x.timer_id, minoots.firing_json(x) as shown),
+-- as many as may be under way at once are due in 2 s, for whoever has no message; without events, now
+delivery as (
+    insert into minoots.deliveries (tenant_id, timer_id, occurrence, action_id, position, kind, lane, gate, next_attempt_at)
+    select f.tenant_id, f.id, f.occurrence, a.action_id, a.position, a.kind, minoots.lane_of(a.kind, a.parameters),
+           case when n.actions > g.gate then g.gate end,
+           case when a.position < g.gate
+                then minoots.now() + case when s.events then interval '2 s' else interval '0' end end
+      from fired f join action a using (id) join counted n using (id) cross join settings s
+      cross join lateral (select coalesce((f.action_bundle ->> 'concurrency')::smallint, 1::smallint)) as g(gate)),
+event as (
+    insert into minoots.outbox (tenant_id, timer_id, event_id, kind, traceparent, data)
+    select f.tenant_id, f.id, f.event_id, 'timer.fired', f.traceparent,
+           json_build_object('timer', f.shown, 'firing', x.shown)
+      from fired f join firing x on x.timer_id = f.id cross join settings s
+     where s.events)
+select count(*) from fired
+"""
+
+# A row that cannot be fired must not fail again here: nothing of it is computed with, and its version may be the last.
+_FAIL = """
+with failed as (
+    update minoots.timers t
+       set status = 'failed', settled_at = minoots.now(), failure_reason = left($2, 1000),
+           version = case when t.version < 9223372036854775807 then t.version + 1 else t.version end
+     where t.id = $1 and t.status = 'scheduled'
+ returning t.id, t.tenant_id, t.traceparent, minoots.timer_json(t) as shown)
+insert into minoots.outbox (tenant_id, timer_id, kind, traceparent, data)
+select tenant_id, id, 'timer.failed', traceparent, json_build_object('timer', shown, 'reason', left($2, 1000))
+  from failed where (select events from minoots.installation)
+"""
+
+# The next instant worth waking for: seconds from now, negative when something is due.
+_PEEK = """
+select extract(epoch from due_at - minoots.now())::float8 from minoots.timers
+ where due_at is not null and (due_at, id) > ($1, $2) order by due_at, id limit 1
+"""
+
+_PEEK_LATER = """
+select extract(epoch from due_at - minoots.now())::float8 from minoots.timers
+ where due_at > minoots.now() order by due_at limit 1
+"""
+
+_LIST = """
+select minoots.firing_json(f)::text from minoots.firings f
+ where f.timer_id = $2 and f.tenant_id = $1 and ($3::int is null or f.occurrence < $3)
+ order by f.occurrence desc limit $4
+"""
+
+_GET = """
+select minoots.firing_json(f)::text,
+       (select coalesce(json_agg(minoots.delivery_json(d) order by d.position, d.action_id), '[]')::text
+          from minoots.deliveries d where d.timer_id = f.timer_id and d.occurrence = f.occurrence),
+       (select coalesce(json_object_agg(action_id, shown), '{}')::text
+          from (select a.action_id, json_agg(minoots.attempt_json(a) order by a.attempt) as shown
+                  from minoots.attempts a where a.timer_id = f.timer_id and a.occurrence = f.occurrence
+                 group by a.action_id) tries)
+  from minoots.firings f
+ where f.timer_id = $2 and f.tenant_id = $1 and f.occurrence = $3
+"""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mark:
+    """A place in the order of claiming: everything up to this key was claimed by this kernel."""
+
+    due_at: datetime
+    id: UUID
+
+
+# The start of time: claims from here see every waiting timer. CHECKs keep instants after 1970.
+START = Mark(datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
+
+
+async def claim_due(db: Database, connection: Connection, mark: Mark, limit: int) -> list[Mark]:
+    """Lock up to `limit` due timers after the mark, the longest due first; rows that others hold are passed by."""
+    rows = await connection.fetch(db.sql(_CLAIM), limit, mark.due_at, mark.id)
+    return [Mark(row["due_at"], row["id"]) for row in rows]
+
+
+async def fire_timers(db: Database, connection: Connection, claimed: Sequence[Mark]) -> int:
+    """Fire what this transaction claimed: firing, deliveries and event of each. How many were fired."""
+    count: int = await connection.fetchval(
+        db.sql(_FIRE),
+        [c.id for c in claimed],
+        [c.due_at for c in claimed],
+        [UUID(int=uuid_utils.uuid7().int) for _ in claimed],
+    )
+    return count
+
+
+async def fail_timer(db: Database, connection: Connection, timer_id: UUID, reason: str) -> None:
+    """End a timer that cannot be fired, with its event."""
+    await connection.execute(db.sql(_FAIL), timer_id, reason)
+
+
+async def seconds_to_next(db: Database, connection: Connection, mark: Mark | None) -> float | None:
+    """Seconds until the next timer after the mark is due; with no mark, until the next that is not due yet.
+
+    None when there is none. Negative when one is due.
+    """
+    if mark is None:
+        later: float | None = await connection.fetchval(db.sql(_PEEK_LATER))
+        return later
+    seconds: float | None = await connection.fetchval(db.sql(_PEEK), mark.due_at, mark.id)
+    return seconds
+
+
+async def list_firings(
+    db: Database, connection: Connection, tenant_id: str, timer_id: UUID, before: int | None, limit: int
+) -> list[Firing]:
+    """A timer's firings, the latest first, from below the occurrence `before`; without their deliveries."""
+    rows: list[Any] = await connection.fetch(db.sql(_LIST), tenant_id, timer_id, before, limit)
+    return [_firing.decode(row[0]) for row in rows]
+
+
+async def get_firing(
+    db: Database, connection: Connection, tenant_id: str, timer_id: UUID, occurrence: int
+) -> Firing | None:
+    """One firing with its deliveries and their attempts; None when there is none."""
+    row = await connection.fetchrow(db.sql(_GET), tenant_id, timer_id, occurrence)
+    if row is None:
+        return None
+    firing: dict[str, Any] = msgspec.json.decode(row[0])
+    tries = msgspec.json.decode(row[2])
+    firing["deliveries"] = [d | {"attempts": tries.get(d["actionId"], [])} for d in msgspec.json.decode(row[1])]
+    return _firing.decode(msgspec.json.encode(firing))

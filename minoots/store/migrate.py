@@ -1,0 +1,39 @@
+"""Brings the schema to the newest revision, and says which revision a database is at; the revisions are Alembic's."""
+
+import asyncio
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+import minoots
+
+_PACKAGE = Path(minoots.__file__).parent
+
+
+def alembic_config(url: str | None, schema: str) -> Config:
+    """Alembic's configuration for the revisions beside the code: in a wheel inside of the package, in a checkout next to it."""
+    home = _PACKAGE if (_PACKAGE / "migrations").is_dir() else _PACKAGE.parent
+    config = Config(str(home / "alembic.ini"))
+    config.attributes["url"] = url
+    config.attributes["schema"] = schema
+    return config
+
+
+def newest_revision() -> str:
+    """The revision that this code was written for."""
+    head = ScriptDirectory.from_config(alembic_config(None, "minoots")).get_current_head()
+    if head is None:
+        raise RuntimeError("the installation carries no revisions")
+    return head
+
+
+async def upgrade(url: str, schema: str, revision: str = "head") -> None:
+    """Run what is missing, in one transaction. Several at once are safe: they wait for each other."""
+    await asyncio.to_thread(command.upgrade, alembic_config(url, schema), revision)
+
+
+async def downgrade(url: str, schema: str, revision: str) -> None:
+    """Undo revisions down to `revision` (`base` undoes all, with everything they hold)."""
+    await asyncio.to_thread(command.downgrade, alembic_config(url, schema), revision)

@@ -1,0 +1,156 @@
+"""The tables as SQLAlchemy knows them: for the statements it builds, and to hold against the migrated schema."""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSON, JSONB, UUID
+
+metadata = sa.MetaData(schema="minoots")
+
+_INSTANT = sa.DateTime(timezone=True)
+_NOW = sa.text("minoots.now()")
+
+installation = sa.Table(
+    "installation",
+    metadata,
+    sa.Column("only_row", sa.Boolean, primary_key=True, server_default=sa.true()),
+    sa.Column("events", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("created_at", _INSTANT, nullable=False, server_default=_NOW),
+)
+
+timers = sa.Table(
+    "timers",
+    metadata,
+    sa.Column("id", UUID, primary_key=True, server_default=sa.text("minoots.uuid7()")),
+    sa.Column("tenant_id", sa.Text, nullable=False),
+    sa.Column("name", sa.Text),
+    sa.Column("requested_by", sa.Text, nullable=False, server_default=sa.text("current_user")),
+    sa.Column("status", sa.Text, nullable=False, server_default="scheduled"),
+    sa.Column("duration_ms", sa.BigInteger),
+    sa.Column("created_at", _INSTANT, nullable=False, server_default=_NOW),
+    sa.Column("fire_at", _INSTANT, nullable=False),
+    sa.Column(
+        "due_at",
+        _INSTANT,
+        sa.Computed("case when status = 'scheduled' then greatest(fire_at, created_at) end", persisted=True),
+    ),
+    sa.Column("fired_at", _INSTANT),
+    sa.Column("settled_at", _INSTANT),
+    sa.Column("cancelled_at", _INSTANT),
+    sa.Column("cancel_reason", sa.Text),
+    sa.Column("cancelled_by", sa.Text),
+    sa.Column("failure_reason", sa.Text),
+    sa.Column("metadata", JSONB),
+    sa.Column("labels", JSONB, nullable=False, server_default="{}"),
+    sa.Column("action_bundle", JSONB),
+    sa.Column("agent_binding", JSONB),
+    sa.Column("occurrence", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("version", sa.BigInteger, nullable=False, server_default="1"),
+    sa.Column("traceparent", sa.Text),
+    sa.Index("timers_due", "due_at", "id", postgresql_where=sa.text("due_at is not null")),
+    sa.Index("timers_by_tenant", "tenant_id", "id"),
+)
+
+firings = sa.Table(
+    "firings",
+    metadata,
+    sa.Column("tenant_id", sa.Text, nullable=False),
+    sa.Column("timer_id", UUID, primary_key=True),
+    sa.Column("occurrence", sa.Integer, primary_key=True),
+    sa.Column("status", sa.Text, nullable=False, server_default="dispatching"),
+    sa.Column("nominal_at", _INSTANT, nullable=False),
+    sa.Column("due_at", _INSTANT, nullable=False),
+    sa.Column("fired_at", _INSTANT, nullable=False, server_default=_NOW),
+    sa.Column("settled_at", _INSTANT),
+    sa.Column("open_deliveries", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("dead_deliveries", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("timer_version", sa.BigInteger, nullable=False),
+    sa.Column("event_id", UUID, nullable=False, server_default=sa.text("minoots.uuid7()")),
+    sa.Index("firings_by_instant", "fired_at", postgresql_using="brin"),
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("tenant_id", sa.Text, nullable=False),
+    sa.Column("timer_id", UUID, primary_key=True),
+    sa.Column("occurrence", sa.Integer, primary_key=True),
+    sa.Column("action_id", sa.Text, primary_key=True),
+    sa.Column("position", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("lane", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False, server_default="pending"),
+    sa.Column("gate", sa.SmallInteger),
+    sa.Column("next_attempt_at", _INSTANT),
+    sa.Column("lease_id", UUID),
+    sa.Column("leased_by", sa.Text),
+    sa.Column("leased_at", _INSTANT),
+    sa.Column("attempt_count", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("unknown_count", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("delivered_at", _INSTANT),
+    sa.Column("dead_at", _INSTANT),
+    sa.Column("dead_reason", sa.Text),
+    sa.Column("redrives", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("escalated_from", sa.Text),
+    sa.Index("deliveries_next", "next_attempt_at", postgresql_where=sa.text("next_attempt_at is not null")),
+    sa.Index("deliveries_dead", "tenant_id", "dead_at", postgresql_where=sa.text("dead_at is not null")),
+)
+
+attempts = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("tenant_id", sa.Text, nullable=False),
+    sa.Column("timer_id", UUID, primary_key=True),
+    sa.Column("occurrence", sa.Integer, primary_key=True),
+    sa.Column("action_id", sa.Text, primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("started_at", _INSTANT, nullable=False),
+    sa.Column("duration_ms", sa.Integer),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("status_code", sa.Integer),
+    sa.Column("error", sa.Text),
+    sa.Column("excerpt", sa.Text),
+    sa.Column("node", sa.Text),
+)
+
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("shard", sa.SmallInteger, sa.Computed("get_byte(uuid_send(timer_id), 15) % 8", persisted=True), primary_key=True),
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True, cache=1), primary_key=True),
+    sa.Column("event_id", UUID, nullable=False, server_default=sa.text("minoots.uuid7()")),
+    sa.Column("tenant_id", sa.Text, nullable=False),
+    sa.Column("timer_id", UUID, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("created_at", _INSTANT, nullable=False, server_default=_NOW),
+    sa.Column("traceparent", sa.Text),
+    sa.Column("data", JSON, nullable=False),
+)
+
+outbox_shards = sa.Table("outbox_shards", metadata, sa.Column("shard", sa.SmallInteger, primary_key=True, autoincrement=False))
+
+tenants = sa.Table(
+    "tenants",
+    metadata,
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("created_at", _INSTANT, nullable=False, server_default=_NOW),
+)
+
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("request_hash", sa.Text, nullable=False),
+    sa.Column("answer", sa.Text, nullable=False),
+    sa.Column("created_at", _INSTANT, nullable=False, server_default=_NOW),
+    sa.Index("idempotency_keys_by_age", "created_at"),
+)
+
+nodes = sa.Table(
+    "nodes",
+    metadata,
+    sa.Column("node", sa.Text, primary_key=True),
+    sa.Column("role", sa.Text, primary_key=True),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("started_at", _INSTANT, nullable=False, server_default=_NOW),
+    sa.Column("last_seen_at", _INSTANT, nullable=False, server_default=_NOW),
+)
