@@ -78,7 +78,7 @@ class Timers:
             raise TimerNotFound
         return timer
 
-    async def list(self, tenant_id: str, wanted: TimerFilter) -> Page[Timer]:
+    async def list_timers(self, tenant_id: str, wanted: TimerFilter) -> Page[Timer]:
         async with self._db.connection() as connection:
             found = await timers.list_timers(self._db, connection, tenant_id, replace(wanted, limit=wanted.limit + 1))
         more = len(found) > wanted.limit
