@@ -61,6 +61,19 @@ FIRINGS = [
     "comment on function minoots.firing_json is 'A firing as REST, gRPC and the events show it, without its deliveries.'",
 ]
 
+# A changed field goes in by name, so that a later column of the tables needs no change here.
+AS_FIRED = [
+    """create function minoots.timer_as_fired(t minoots.timers, f minoots.firings) returns json language sql stable parallel safe
+       return minoots.timer_json(jsonb_populate_record(t, jsonb_build_object(
+           'status', 'fired', 'settled_at', null, 'failure_reason', null, 'fired_at', f.fired_at,
+           'occurrence', f.occurrence, 'version', f.timer_version)))""",
+    "comment on function minoots.timer_as_fired is 'The timer as it was when it fired: what every attempt of a delivery sends.'",
+    """create function minoots.firing_as_fired(f minoots.firings) returns json language sql stable parallel safe
+       return minoots.firing_json(jsonb_populate_record(f, jsonb_build_object(
+           'status', 'dispatching', 'settled_at', null)))""",
+    "comment on function minoots.firing_as_fired is 'The firing as it was when it began.'",
+]
+
 DELIVERIES = [
     """create table minoots.deliveries (
            tenant_id text not null,
@@ -188,13 +201,13 @@ CASCADE = [
 
 
 def upgrade() -> None:
-    for statement in (*FIRINGS, *DELIVERIES, *ATTEMPTS, *CASCADE):
+    for statement in (*FIRINGS, *AS_FIRED, *DELIVERIES, *ATTEMPTS, *CASCADE):
         run(statement)
 
 
 def downgrade() -> None:
     run("drop trigger timers_forgotten on minoots.timers")
-    for function in ("forget_timers", "attempt_json", "delivery_json", "lane_of", "firing_json"):
+    for function in ("forget_timers", "attempt_json", "delivery_json", "lane_of", "firing_as_fired", "timer_as_fired", "firing_json"):
         run(f"drop function minoots.{function}")
     for table in ("attempts", "deliveries", "firings"):
         run(f"drop table minoots.{table}")

@@ -167,6 +167,12 @@ class Database:
         return rows
 
 
+def describe_refusal(error: BaseException) -> str:
+    """What the database said of a row, without the row: its details would hold the user's data."""
+    cause = error.__cause__ if isinstance(error.__cause__, asyncpg.PostgresError) else error
+    return str(cause.args[0] if cause.args else cause).splitlines()[0][:300]
+
+
 @lru_cache(maxsize=512)
 def in_schema(statement: str, schema: str) -> str:
     """Put the schema's name in the place of `minoots`, once a statement."""

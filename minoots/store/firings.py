@@ -22,6 +22,13 @@ select id, due_at from minoots.timers
    for no key update skip locked
 """
 
+_CLAIM_AGAIN = """
+select id, due_at from minoots.timers
+ where id = any($1::uuid[]) and due_at is not null
+ order by due_at, id
+   for no key update skip locked
+"""
+
 # One statement writes all that firing means. A timer without actions ends here, its firing settled at once.
 _FIRE = """
 with claimed as (
@@ -133,6 +140,12 @@ START = Mark(datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
 async def claim_due(db: Database, connection: Connection, mark: Mark, limit: int) -> list[Mark]:
     """Lock up to `limit` due timers after the mark, the longest due first; rows that others hold are passed by."""
     rows = await connection.fetch(db.sql(_CLAIM), limit, mark.due_at, mark.id)
+    return [Mark(row["due_at"], row["id"]) for row in rows]
+
+
+async def claim_again(db: Database, connection: Connection, marks: Sequence[Mark]) -> list[Mark]:
+    """Lock those of a refused batch that still wait."""
+    rows = await connection.fetch(db.sql(_CLAIM_AGAIN), [m.id for m in marks])
     return [Mark(row["due_at"], row["id"]) for row in rows]
 
 

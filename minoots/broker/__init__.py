@@ -1,0 +1,1 @@
+"""NATS JetStream: the connection, the stream of events, and reading from it. Transport, never memory."""

@@ -1,0 +1,151 @@
+"""The orchestrator: takes deliveries within its capacity, runs their actions side by side, hands the results on."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from minoots.domain.outcome import UNKNOWN_MOST, Answer, Outcome, Rejected, Retry, judge
+from minoots.domain.retry import RetryPolicy
+from minoots.orchestrator.actions import ActionRunner
+from minoots.orchestrator.actions.request import request_of
+from minoots.orchestrator.capacity import Capacity
+from minoots.orchestrator.intake import Intake
+from minoots.orchestrator.recording import Recorder
+from minoots.store import deliveries
+from minoots.store.database import Database
+from minoots.store.deliveries import DeliveryKey, Lease
+from minoots.store.results import Result
+
+log = structlog.get_logger("minoots.orchestrator")
+
+INTERVAL_S = 0.05
+INTERVAL_MOST_S = 0.1
+BATCH = 200
+RENEW_EVERY_S = 2.0
+RENEW_FOR = timedelta(seconds=10)
+
+_policy = msgspec.json.Decoder(RetryPolicy | None)
+
+
+class Orchestrator:
+    """Everything one process has under way. `runners` has one runner an action kind."""
+
+    def __init__(
+        self,
+        database: Database,
+        intake: Intake,
+        runners: Mapping[str, ActionRunner],
+        capacity: Capacity,
+        rng: random.Random,
+        on_more_due: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._db = database
+        self._intake = intake
+        self._runners = runners
+        self._capacity = capacity
+        self._rng = rng
+        self._on_more_due = on_more_due
+        self._under_way: dict[DeliveryKey, tuple[Lease, float]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._interval_s = INTERVAL_S
+        self.recorder = Recorder(database, self._recorded)
+
+    async def take_fired(self, firings: Sequence[tuple[UUID, int]]) -> int:
+        """Lease and start what these firings have to do, as far as there is room; how many."""
+        leases = await self._intake.take_fired(firings, max(self._capacity.free, 0))
+        self._start(leases)
+        return len(leases)
+
+    async def take_due(self) -> int:
+        """Lease and start deliveries whose time has come, as far as there is room; how many."""
+        if self._capacity.free <= 0:
+            return 0
+        leases = await self._intake.take_due(min(self._capacity.free, BATCH))
+        self._start(leases)
+        return len(leases)
+
+    async def tick(self) -> float:
+        """The loop of the second way of taking work: seconds until the next look."""
+        if self._capacity.free <= 0:
+            await self._capacity.wait_free()
+        async with self._db.connection() as connection:
+            seconds = await deliveries.seconds_to_next(self._db, connection)
+        if seconds is not None and seconds <= 0:
+            self._interval_s = INTERVAL_S
+            return 0.0 if await self.take_due() else INTERVAL_S
+        self._interval_s = min(self._interval_s * 1.15, INTERVAL_MOST_S)
+        return self._interval_s if seconds is None else min(self._interval_s, seconds)
+
+    def _start(self, leases: Sequence[Lease]) -> None:
+        self._capacity.take(len(leases))
+        for lease in leases:
+            self._under_way[lease.key] = (lease, time.monotonic())
+            running = asyncio.create_task(self._attempt(lease))
+            self._tasks.add(running)
+            running.add_done_callback(self._tasks.discard)
+
+    async def _attempt(self, lease: Lease) -> None:
+        """Run one attempt and hand its result to the recorder, whatever happens."""
+        attempt = lease.attempt_count + 1
+        outcome = await self._run(lease)
+        policy = (_policy.decode(lease.retry_policy) if lease.retry_policy else None) or RetryPolicy()
+        verdict = judge(outcome, attempt - lease.unknown_count, lease.age, policy, self._rng)
+        self.recorder.put(Result(lease, outcome, verdict))
+        log.info(
+            f"delivery.{'retrying' if verdict.status == 'pending' else verdict.status}",
+            tenant_id=lease.tenant_id,
+            timer_id=str(lease.key.timer_id),
+            occurrence=lease.key.occurrence,
+            action_id=lease.key.action_id,
+            lane=lease.lane,
+            attempt=attempt,
+            status_code=outcome.answer.status_code,
+            duration_ms=outcome.answer.duration_ms,
+            **({"reason": verdict.reason or getattr(outcome, "error", None)} if verdict.status != "delivered" else {}),
+            **({"retry_in_s": round(verdict.wait.total_seconds(), 1)} if verdict.wait is not None else {}),
+        )
+
+    async def _run(self, lease: Lease) -> Outcome:
+        if lease.unknown_count >= UNKNOWN_MOST:
+            return Rejected(f"{lease.unknown_count} attempts ended without a record", Answer())
+        runner = self._runners.get(lease.kind)
+        if runner is None:
+            return Rejected(f"this version cannot run actions of the kind {lease.kind}", Answer())
+        try:
+            return await runner.run(request_of(lease))
+        except Exception as broken:
+            # A defect of ours must not cost the delivery: it is told with its trace, and tried again by the policy.
+            log.exception("orchestrator.action_broke", kind=lease.kind, timer_id=str(lease.key.timer_id))
+            return Retry(f"internal error: {type(broken).__name__}", Answer())
+
+    def _recorded(self, results: Sequence[Result], filled: int) -> None:
+        for result in results:
+            self._under_way.pop(result.lease.key, None)
+        self._capacity.give_back(len(results))
+        soon = any(r.verdict.wait is not None and r.verdict.wait.total_seconds() < INTERVAL_MOST_S for r in results)
+        if filled or soon:
+            self._on_more_due()
+
+    async def renew(self) -> float:
+        """Keep the leases of what is still under way; seconds until the next time."""
+        now = time.monotonic()
+        old = [(lease, RENEW_FOR) for lease, since in self._under_way.values() if now - since > RENEW_EVERY_S]
+        if old:
+            async with self._db.connection() as connection:
+                await deliveries.renew(self._db, connection, old)
+        return RENEW_EVERY_S
+
+    async def drain(self, seconds: float) -> None:
+        """Let what is under way end and be recorded; what takes longer is left to its lease."""
+        deadline = time.monotonic() + seconds
+        while self._under_way and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        for running in self._tasks:
+            running.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,168 @@
+"""The relay: publishes the outbox to JetStream, one shard a transaction, and removes what was acknowledged.
+
+The shard's row is locked for the whole of it, so one relay works on a shard at a time and each timer's events stay in
+order. When this process is stopped in the middle the server ends the transaction; when it goes on, its deadline has
+passed and it publishes nothing more. What was published but not removed is published again under the same
+Nats-Msg-Id, which the stream drops for two minutes and receivers can drop for ever.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import nats.errors
+import nats.js.errors
+import structlog
+
+from minoots.broker.jetstream import Broker
+from minoots.clock import Clock
+from minoots.domain.event import cut, envelope
+from minoots.errors import BrokerUnavailable
+from minoots.store import outbox
+from minoots.store.database import Database
+from minoots.store.outbox import OutboxEvent
+
+log = structlog.get_logger("minoots.relay")
+
+BATCH = 500
+WINDOW = 256
+# Publishing ends this long after the shard was locked; the server lets go of a silent relay's lock a little later.
+PUBLISH_S = 3.0
+IDLE_IN_TRANSACTION = "5s"
+INTERVAL_S = 0.03
+INTERVAL_MOST_S = 0.1
+
+_STREAM_ERROR_TOO_LARGE = 10054
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one round did: `read` events, of which `published` were acknowledged and removed."""
+
+    read: int
+    published: int
+
+
+@dataclass(slots=True)
+class _Progress:
+    """A shard's mark: everything up to it is gone for good. `candidate` becomes the mark when every transaction that
+    was open as it was read (below `xmax`) has ended: until then one of them may still commit a smaller id."""
+
+    mark: int = 0
+    candidate: int = 0
+    xmax: int = 0
+
+
+class Relay:
+    """Moves events from the outbox to the stream. Any number of relays share the shards."""
+
+    def __init__(self, database: Database, broker: Broker, clock: Clock) -> None:
+        self._db = database
+        self._broker = broker
+        self._clock = clock
+        self._progress = {shard: _Progress() for shard in outbox.SHARDS}
+        self._last_shard = 0
+        self._is_stream_checked = False
+        self._interval_s = INTERVAL_S
+
+    async def tick(self) -> float:
+        """One batch, if there is one; seconds until the next look."""
+        if not self._broker.is_connected:
+            self._is_stream_checked = False
+            return INTERVAL_MOST_S
+        if not self._is_stream_checked:
+            await self._ensure_stream()
+        done = await self.run_once()
+        if done.read:
+            self._interval_s = INTERVAL_S
+            return 0.0 if done.published == done.read else INTERVAL_MOST_S
+        self._interval_s = min(self._interval_s * 1.1, INTERVAL_MOST_S)
+        return self._interval_s
+
+    async def run_once(self) -> Batch:
+        """Publish up to BATCH events of one shard that has some and that nobody else works on."""
+        async with self._db.connection() as connection:
+            marks = {shard: progress.mark for shard, progress in self._progress.items()}
+            waiting, xmin = await outbox.shards_with_events(self._db, connection, marks)
+        self._advance_marks(xmin)
+        if not waiting:
+            return Batch(0, 0)
+        async with self._db.guarded(idle=IDLE_IN_TRANSACTION) as connection:
+            shard = await outbox.lock_shard(self._db, connection, waiting, self._last_shard + 1)
+            if shard is None:
+                return Batch(0, 0)
+            self._last_shard = shard
+            deadline = self._clock.monotonic() + PUBLISH_S
+            progress = self._progress[shard]
+            events = await outbox.read_events(self._db, connection, shard, progress.mark, BATCH)
+            published = await self._publish(events, deadline)
+            if published:
+                await outbox.remove_events(self._db, connection, shard, sorted(published))
+        if events and len(published) == len(events):
+            progress.candidate, progress.xmax = events[-1].id, events[-1].xmax
+        return Batch(len(events), len(published))
+
+    def _advance_marks(self, xmin: int) -> None:
+        for progress in self._progress.values():
+            if progress.candidate > progress.mark and xmin >= progress.xmax:
+                progress.mark = progress.candidate
+
+    async def _publish(self, events: Sequence[OutboxEvent], deadline: float) -> list[int]:
+        """The ids that were acknowledged. Timers go side by side; a timer's second event waits for its first."""
+        chains: dict[object, list[OutboxEvent]] = defaultdict(list)
+        for event in events:
+            chains[event.timer_id].append(event)
+        window = asyncio.Semaphore(WINDOW)
+        published: list[int] = []
+
+        async def publish_chain(chain: list[OutboxEvent]) -> None:
+            for event in chain:
+                async with window:
+                    if not await self._publish_one(event, deadline):
+                        return
+                published.append(event.id)
+
+        async with asyncio.TaskGroup() as group:
+            for chain in chains.values():
+                group.create_task(publish_chain(chain))
+        return published
+
+    async def _publish_one(self, event: OutboxEvent, deadline: float) -> bool:
+        """Whether NATS has it. The deadline is looked at before every publish: after it the shard may be another's."""
+        left = deadline - self._clock.monotonic()
+        if left <= 0 or not self._broker.is_connected:
+            return False
+        subject = f"{self._broker.subject}.{event.tenant_id}.{event.kind}"
+        for data in (event.data, None):
+            body = envelope(
+                event.event_id, event.tenant_id, event.timer_id, event.kind, event.at,
+                cut(event.data) if data is None else data, event.traceparent,
+            )  # fmt: skip
+            try:
+                await self._broker.js.publish(
+                    subject, body, timeout=min(left, 2.0), headers={"Nats-Msg-Id": str(event.event_id)}
+                )
+                return True
+            except nats.errors.MaxPayloadError:
+                log.warning("relay.event_cut", event_id=str(event.event_id), kind=event.kind)
+            except nats.js.errors.NoStreamResponseError:
+                self._is_stream_checked = False
+                return False
+            except nats.js.errors.APIError as refused:
+                if refused.err_code != _STREAM_ERROR_TOO_LARGE:
+                    log.warning("relay.refused", kind=event.kind, reason=refused.description)
+                    return False
+                log.warning("relay.event_cut", event_id=str(event.event_id), kind=event.kind)
+            except (nats.errors.Error, BrokerUnavailable, TimeoutError, OSError):
+                # Away or slow: the event stays where it is, and the next round tries again.
+                self._is_stream_checked = False
+                return False
+        return False
+
+    async def _ensure_stream(self) -> None:
+        try:
+            await self._broker.ensure_stream()
+            self._is_stream_checked = True
+        except (nats.errors.Error, TimeoutError, OSError) as away:
+            raise BrokerUnavailable from away

@@ -1,0 +1,77 @@
+"""The relay's statements: lock a shard, read its events in order, remove what NATS acknowledged."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from minoots.store.database import Connection, Database
+
+SHARDS = range(8)
+
+# Shards with events behind their marks. The snapshot's xmin tells which transactions have surely ended.
+_LOOK = """
+select m.shard, pg_snapshot_xmin(pg_current_snapshot())::text::int8 as xmin
+  from unnest($1::smallint[], $2::int8[]) as m(shard, id)
+ where exists (select from minoots.outbox o where o.shard = m.shard and o.id > m.id)
+"""
+
+_LOCK = """
+select shard from minoots.outbox_shards where shard = any($1::smallint[]) order by (shard - $2 + 8) % 8 limit 1
+   for update skip locked
+"""
+
+# A statement of its own after the lock: only its snapshot surely lacks what the last holder of the shard removed.
+_READ = """
+select id, event_id, tenant_id, timer_id, kind, minoots.iso(created_at) as at, traceparent, data::text as data,
+       pg_snapshot_xmax(pg_current_snapshot())::text::int8 as xmax
+  from minoots.outbox where shard = $1 and id > $2 order by id limit $3
+"""
+
+_REMOVE = "delete from minoots.outbox where shard = $1 and id = any($2::int8[])"
+
+_LAG = "select count(*), coalesce(extract(epoch from minoots.now() - min(created_at)), 0)::float8 from minoots.outbox"
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEvent:
+    """An event that waits. `at` and `data` are JSON text; `xmax` is the snapshot's when it was read."""
+
+    id: int
+    event_id: UUID
+    tenant_id: str
+    timer_id: UUID
+    kind: str
+    at: str
+    traceparent: str | None
+    data: str
+    xmax: int
+
+
+async def shards_with_events(db: Database, connection: Connection, marks: Mapping[int, int]) -> tuple[list[int], int]:
+    """Shards that have events behind their marks, and the oldest transaction that may still be open (0: not told)."""
+    rows = await connection.fetch(db.sql(_LOOK), list(marks), list(marks.values()))
+    return [row["shard"] for row in rows], rows[0]["xmin"] if rows else 0
+
+
+async def lock_shard(db: Database, connection: Connection, shards: Sequence[int], start: int) -> int | None:
+    """Hold one of the shards until the transaction ends, looking from `start` on; None when others hold them all."""
+    shard: int | None = await connection.fetchval(db.sql(_LOCK), list(shards), start)
+    return shard
+
+
+async def read_events(db: Database, connection: Connection, shard: int, mark: int, limit: int) -> list[OutboxEvent]:
+    """The oldest events of the shard behind the mark, in order."""
+    rows = await connection.fetch(db.sql(_READ), shard, mark, limit)
+    return [OutboxEvent(*row) for row in rows]
+
+
+async def remove_events(db: Database, connection: Connection, shard: int, ids: Sequence[int]) -> None:
+    """Remove what was acknowledged."""
+    await connection.execute(db.sql(_REMOVE), shard, list(ids))
+
+
+async def outbox_lag(db: Database, connection: Connection) -> tuple[int, float]:
+    """How many events wait, and for how many seconds the oldest has."""
+    row = await connection.fetchrow(db.sql(_LAG))
+    return (row[0], row[1]) if row else (0, 0.0)

@@ -1,0 +1,146 @@
+"""Writing how attempts ended: attempt, delivery, firing, timer and events, in one transaction a batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from minoots.domain.outcome import Delivered, Outcome, Rejected, Verdict
+from minoots.store.database import Connection, Database
+from minoots.store.deliveries import Lease
+
+# In key order, before anything else: two batches with the same firings wait for each other and never deadlock, and
+# the second sees what the first counted.
+_LOCK_FIRINGS = """
+select from unnest($1::uuid[], $2::int[]) as m(timer_id, occurrence)
+  join minoots.firings f using (timer_id, occurrence)
+ order by f.timer_id, f.occurrence
+   for no key update of f
+"""
+
+_RECORD = """
+with result as (
+    select * from unnest($1::uuid[], $2::int[], $3::text[], $4::uuid[], $5::text[], $6::interval[], $7::text[],
+                         $8::text[], $9::int[], $10::text[], $11::text[], $12::int[])
+        as r(timer_id, occurrence, action_id, lease_id, status, wait, reason, outcome, status_code, error, excerpt,
+             duration_ms)),
+-- only whose lease still holds: a result that comes too late changes nothing
+ended as (
+    update minoots.deliveries d
+       set status = r.status, attempt_count = d.attempt_count + 1, lease_id = null,
+           next_attempt_at = case when r.status = 'pending' then minoots.now() + r.wait end,
+           delivered_at = case when r.status = 'delivered' then minoots.now() end,
+           dead_at = case when r.status = 'dead' then minoots.now() end,
+           dead_reason = case when r.status = 'dead' then r.reason end
+      from result r
+     where d.timer_id = r.timer_id and d.occurrence = r.occurrence and d.action_id = r.action_id
+       and d.lease_id = r.lease_id and d.status = 'pending'
+ returning d.tenant_id, d.timer_id, d.occurrence, d.action_id, d.position, d.status, d.attempt_count, d.leased_at,
+           d.leased_by, r.outcome, r.status_code, r.error, r.excerpt, r.duration_ms, r.reason,
+           minoots.delivery_json(d) as shown),
+tried as (
+    insert into minoots.attempts (tenant_id, timer_id, occurrence, action_id, attempt, started_at, duration_ms, outcome,
+                             status_code, error, excerpt, node)
+    select tenant_id, timer_id, occurrence, action_id, attempt_count, leased_at, duration_ms, outcome, status_code,
+           error, excerpt, leased_by from ended),
+counted as (
+    select timer_id, occurrence, count(*)::smallint as ended, count(*) filter (where status = 'dead')::smallint as dead,
+           min(action_id || ' ' || reason) filter (where status = 'dead') as reason
+      from ended where status <> 'pending' group by timer_id, occurrence),
+-- the firing ends with its last delivery, and fails if one of them is dead
+firing as (
+    update minoots.firings f
+       set open_deliveries = f.open_deliveries - c.ended, dead_deliveries = f.dead_deliveries + c.dead,
+           status = case when f.open_deliveries > c.ended then 'dispatching'
+                         when f.dead_deliveries + c.dead > 0 then 'failed' else 'settled' end,
+           settled_at = case when f.open_deliveries = c.ended then minoots.now() end
+      from counted c
+     where f.timer_id = c.timer_id and f.occurrence = c.occurrence and f.status = 'dispatching'
+ returning f.timer_id, f.occurrence, f.status, c.reason, minoots.firing_json(f) as shown),
+-- and a one-shot timer with its firing
+timer as (
+    update minoots.timers t
+       set status = f.status, settled_at = minoots.now(), version = t.version + 1,
+           failure_reason = case when f.status = 'failed'
+               then left(coalesce('action ' || f.reason, 'an action gave up'), 1000) end
+      from firing f
+     where t.id = f.timer_id and f.status <> 'dispatching' and t.status = 'fired'
+ returning t.id, t.tenant_id, t.traceparent, t.status, t.failure_reason, minoots.timer_json(t) as shown,
+           f.shown as firing),
+event as (
+    insert into minoots.outbox (tenant_id, timer_id, kind, traceparent, data)
+    select tenant_id, timer_id, kind, traceparent, data
+      from (select e.tenant_id, e.timer_id, t.traceparent, 0 as step, e.position,
+                   'delivery.' || case e.status when 'pending' then 'retrying' else e.status end as kind,
+                   json_build_object('timer', minoots.timer_json(t), 'firing', minoots.firing_json(f),
+                                     'delivery', e.shown, 'reason', coalesce(e.reason, e.error)) as data
+              from ended e join minoots.timers t on t.id = e.timer_id
+              join minoots.firings f on f.timer_id = e.timer_id and f.occurrence = e.occurrence
+             union all
+            select tenant_id, id, traceparent, 1, 0, 'timer.' || status,
+                   json_build_object('timer', shown, 'firing', firing, 'reason', failure_reason)
+              from timer) told
+     where (select events from minoots.installation)
+     order by step, timer_id, position)
+select timer_id, occurrence, action_id, status from ended
+"""
+
+# Places that results made free go to those that wait for one, in the bundle's order.
+_FILL_PLACES = """
+with firing as (
+    select distinct timer_id, occurrence from unnest($1::uuid[], $2::int[]) as m(timer_id, occurrence)),
+free as (
+    select d.timer_id, d.occurrence,
+           max(d.gate) - count(*) filter (where d.lease_id is not null and d.next_attempt_at > minoots.now()) as places
+      from firing join minoots.deliveries d using (timer_id, occurrence) group by d.timer_id, d.occurrence),
+waiting as (
+    select d.timer_id, d.occurrence, d.action_id,
+           row_number() over (partition by d.timer_id, d.occurrence order by d.position, d.action_id) as nth
+      from firing join minoots.deliveries d using (timer_id, occurrence)
+     where d.status = 'pending' and d.next_attempt_at is null)
+update minoots.deliveries d set next_attempt_at = minoots.now()
+  from waiting w join free using (timer_id, occurrence)
+ where w.nth <= free.places and d.timer_id = w.timer_id and d.occurrence = w.occurrence and d.action_id = w.action_id
+   and d.status = 'pending' and d.next_attempt_at is null
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How the attempt under a lease ended, and what follows."""
+
+    lease: Lease
+    outcome: Outcome
+    verdict: Verdict
+
+
+async def record_results(db: Database, connection: Connection, results: Sequence[Result]) -> tuple[int, int]:
+    """Write a batch in the open transaction: how many were still ours, and how many places were filled."""
+    keys = [r.lease.key for r in results]
+    timer_ids, occurrences = [k.timer_id for k in keys], [k.occurrence for k in keys]
+    await connection.execute(db.sql(_LOCK_FIRINGS), timer_ids, occurrences)
+    rows = await connection.fetch(
+        db.sql(_RECORD),
+        timer_ids,
+        occurrences,
+        [k.action_id for k in keys],
+        [r.lease.lease_id for r in results],
+        [r.verdict.status for r in results],
+        [r.verdict.wait for r in results],
+        [r.verdict.reason for r in results],
+        [_word(r.outcome) for r in results],
+        [r.outcome.answer.status_code for r in results],
+        [None if isinstance(r.outcome, Delivered) else r.outcome.error for r in results],
+        [r.outcome.answer.excerpt for r in results],
+        [r.outcome.answer.duration_ms for r in results],
+    )
+    gated = [k for r, k in zip(results, keys, strict=True) if r.lease.gate is not None]
+    filled = 0
+    if gated:
+        tag = await connection.execute(db.sql(_FILL_PLACES), [k.timer_id for k in gated], [k.occurrence for k in gated])
+        filled = int(tag.rsplit(" ", 1)[-1])
+    return len(rows), filled
+
+
+def _word(outcome: Outcome) -> str:
+    if isinstance(outcome, Delivered):
+        return "delivered"
+    return "rejected" if isinstance(outcome, Rejected) else "retry"
