@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from minoots.access.keys import load_keys
+from minoots.access.keys import Keys, load_keys
 from minoots.broker.jetstream import Broker
 from minoots.clock import Clock, SystemClock
 from minoots.errors import ConfigError
@@ -20,9 +20,6 @@ from minoots.orchestrator.dispatch import Orchestrator
 from minoots.orchestrator.intake import Intake
 from minoots.orchestrator.messages import Messages
 from minoots.relay.relay import Relay
-from minoots.rest.app import create_app
-from minoots.rest.server import serve_rest
-from minoots.rpc.server import serve_grpc
 from minoots.runtime.demo import Demo
 from minoots.runtime.loop import Loop
 from minoots.runtime.node import Heartbeat, node_name
@@ -74,16 +71,35 @@ async def run_roles(settings: Settings, roles: Sequence[str], stop: asyncio.Even
         if "orchestrator" in roles:
             await _add_orchestrator(process)
         if "api" in roles:
-            keys = load_keys(settings.env, settings.doors.keys_path, settings.doors.keys_json)
-            app = create_app(Timers(database), keys, readiness)
-            process.running.append(serve_rest(app, settings.doors.rest, stop))
+            _add_rest(process, readiness)
         if "grpc" in roles:
-            keys = load_keys(settings.env, settings.doors.keys_path, settings.doors.keys_json)
-            process.running.append(serve_grpc(Timers(database), keys, broker, settings.doors.grpc, stop))
+            _add_grpc(process)
         process.loop("heartbeat", Heartbeat(database, process.node, roles).tick)
         log.info("started", roles=" ".join(roles), node=process.node)
         await _run_all(process.running)
     log.info("stopped", roles=" ".join(roles))
+
+
+def _add_rest(process: Process, readiness: Readiness) -> None:
+    # Imported where it is served: the other roles start faster and smaller without it.
+    from minoots.rest.app import create_app
+    from minoots.rest.server import serve_rest
+
+    app = create_app(Timers(process.database), _keys(process.settings), readiness)
+    process.running.append(serve_rest(app, process.settings.doors.rest, process.stop))
+
+
+def _add_grpc(process: Process) -> None:
+    from minoots.rpc.server import serve_grpc
+
+    door = serve_grpc(
+        Timers(process.database), _keys(process.settings), process.broker, process.settings.doors.grpc, process.stop
+    )
+    process.running.append(door)
+
+
+def _keys(settings: Settings) -> Keys:
+    return load_keys(settings.env, settings.doors.keys_path, settings.doors.keys_json)
 
 
 async def _unless_stopped(waiting: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:

@@ -1,0 +1,116 @@
+"""Servers for the tests: those that MINOOTS_TEST_DATABASE_URL and MINOOTS_TEST_NATS_URL name, else embedded ones.
+
+Every test has a database of its own, cloned from one that the migrations built; what kills servers has servers of its
+own. Nothing is skipped because a server is missing.
+"""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from minoots.embedded.nats import EmbeddedNats
+from minoots.embedded.place import Place
+from minoots.embedded.postgres import EmbeddedPostgres
+from minoots.settings import Settings
+from minoots.store.database import Database
+from minoots.store.migrate import upgrade
+
+# No test may pass because the session happens to be in UTC; and durability is not what most tests are about.
+FAST = {"timezone": "Asia/Kathmandu", "fsync": "off", "max_connections": "300"}
+DURABLE = {"timezone": "Asia/Kathmandu", "max_connections": "300"}
+
+
+def with_database(url: str, name: str) -> str:
+    """The same server, another database."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+@pytest.fixture(scope="session")
+def folder() -> Iterator[Path]:
+    """A place that an unprivileged server can enter, which pytest's own is not for root."""
+    made = Path(tempfile.mkdtemp(prefix="minoots-"))
+    made.chmod(0o711)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def server_url(folder: Path) -> Iterator[str]:
+    """A Postgres for the whole run, with the database `template_minoots` that the migrations built."""
+    with asyncio.Runner() as runner:
+        given = os.environ.get("MINOOTS_TEST_DATABASE_URL")
+        server = None if given else EmbeddedPostgres(Place.prepare(folder / "shared"), settings=FAST)
+        if server is not None:
+            runner.run(server.start())
+        url = given or server.url
+        template = f"template_{uuid4().hex[:12]}"
+        runner.run(_execute(url, f'create database "{template}"'))
+        runner.run(upgrade(with_database(url, template), "minoots"))
+        os.environ["MINOOTS_TEST_TEMPLATE"] = template
+        yield url
+        runner.run(_execute(url, f'drop database "{template}" with (force)'))
+        if server is not None:
+            runner.run(server.stop())
+
+
+@pytest.fixture
+async def database_url(server_url: str) -> AsyncIterator[str]:
+    """A migrated database of this test's own."""
+    name = f"test_{uuid4().hex[:12]}"
+    await _execute(server_url, f'create database "{name}" template "{os.environ["MINOOTS_TEST_TEMPLATE"]}"')
+    yield with_database(server_url, name)
+    await _execute(server_url, f'drop database "{name}" with (force)')
+
+
+@pytest.fixture
+async def nats(folder: Path) -> AsyncIterator[EmbeddedNats]:
+    """A NATS of this test's own, which it may kill and wipe."""
+    with Place.prepare(folder / f"nats-{uuid4().hex[:8]}") as place:
+        async with EmbeddedNats(place) as server:
+            yield server
+
+
+@pytest.fixture
+async def own_postgres(folder: Path) -> AsyncIterator[EmbeddedPostgres]:
+    """A Postgres of this test's own with fsync on, migrated, which it may kill."""
+    with Place.prepare(folder / f"postgres-{uuid4().hex[:8]}") as place:
+        async with EmbeddedPostgres(place, settings=DURABLE) as server:
+            await upgrade(server.url, "minoots")
+            yield server
+
+
+@pytest.fixture
+def settings(database_url: str, nats: EmbeddedNats) -> Settings:
+    """Development settings over this test's database and NATS."""
+    return Settings.from_env({"MINOOTS_DATABASE_URL": database_url, "NATS_URL": nats.url})
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The pool that the store works on."""
+    async with Database(Settings.from_env({"MINOOTS_DATABASE_URL": database_url}).store) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def sql(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """A plain connection: what a person with psql has."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
