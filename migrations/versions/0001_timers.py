@@ -50,7 +50,7 @@ CHECKS = [
            return true;
        end $$""",
     "comment on function minoots.is_labels is 'At most 64 labels: keys of 1 to 63, text values of up to 255 characters.'",
-    """create function minoots.is_action(action jsonb) returns boolean language plpgsql immutable parallel safe as $$
+    r"""create function minoots.is_action(action jsonb) returns boolean language plpgsql immutable parallel safe as $$
        declare
            parameters jsonb := action -> 'parameters';
            escalation jsonb := action -> 'escalation';
@@ -61,21 +61,26 @@ CHECKS = [
               or action ->> 'id' !~ '^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$' or action ->> 'id' = 'agent'
               or coalesce(action ->> 'kind', '') not in ('webhook', 'agent_prompt', 'command', 'workflow_event')
               or jsonb_typeof(parameters) is distinct from 'object' then return false; end if;
-           if jsonb_typeof(escalation) = 'object' then
-               if escalation - array['afterAttempts', 'escalatesTo'] <> '{}'
-                  or not jsonb_path_exists(escalation, '$.afterAttempts ? (@ >= 1 && @ <= 1000)')
-                  or not minoots.is_action(escalation -> 'escalatesTo') then return false; end if;
-           elsif coalesce(jsonb_typeof(escalation), 'null') <> 'null' then return false; end if;
+           -- kept out as long as nothing acts on it
+           if coalesce(jsonb_typeof(escalation), 'null') <> 'null' then return false; end if;
            if action ->> 'kind' <> 'webhook' then return true; end if;
+           if jsonb_typeof(parameters -> 'headers') = 'object' and exists (
+               select from jsonb_each_text(parameters -> 'headers') h
+                where h.key !~ '^[!#$%&''*+.^_`|~0-9A-Za-z-]+$' or char_length(h.key) > 256
+                   or h.key ~* '^(host|content-length|transfer-encoding|connection|cookie|upgrade|te|trailer|(webhook|proxy|x-minoots)-.*)$'
+                   or h.value ~ '[\x01-\x08\x0a-\x1f\x7f]' or char_length(h.value) > 8192) then return false; end if;
            return jsonb_typeof(parameters -> 'url') is not distinct from 'string'
-              and parameters ->> 'url' ~* '^https?://[^/?#@[:space:]]+([/?#][^[:space:]]*)?$'
+              and parameters ->> 'url' ~* '^https?://([^/?#@:\[\]\\[:space:][:cntrl:]]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?([/?#][^\\[:space:][:cntrl:]]*)?$'
+              and coalesce(substring(parameters ->> 'url' from '^[A-Za-z]+://[^/?#]*:([0-9]{1,5})([/?#]|$)')::int, 1)
+                  between 1 and 65535
               and char_length(parameters ->> 'url') <= 2048
               and parameters - array['url', 'method', 'headers', 'body', 'timeoutMs'] = '{}'
               and coalesce(parameters ->> 'method', 'POST') in ('GET', 'POST', 'PUT', 'PATCH', 'DELETE')
               and coalesce(jsonb_typeof(parameters -> 'headers'), 'null') in ('object', 'null')
               and not jsonb_path_exists(parameters, '$.headers.* ? (@.type() != "string")')
               and (coalesce(jsonb_typeof(parameters -> 'timeoutMs'), 'null') = 'null'
-                   or jsonb_path_exists(parameters, 'strict $.timeoutMs ? (@ >= 1 && @ <= 120000 && @ == @.floor())'));
+                   or (parameters ->> 'timeoutMs' ~ '^[0-9]{1,6}$' and jsonb_typeof(parameters -> 'timeoutMs') = 'number'
+                       and (parameters ->> 'timeoutMs')::int between 1 and 120000));
        end $$""",
     "comment on function minoots.is_action is 'An action as REST takes it: id, kind, parameters, escalation.'",
     """create function minoots.is_action_bundle(bundle jsonb) returns boolean language plpgsql immutable strict parallel safe as $$
@@ -92,20 +97,21 @@ CHECKS = [
            if many > 1 and (select count(distinct e ->> 'id') from jsonb_array_elements(actions) e) < many then
                return false;
            end if;
-           if coalesce(jsonb_typeof(bundle -> 'concurrency'), 'null') <> 'null' and not jsonb_path_exists(
-                  bundle, 'strict $.concurrency ? (@ >= 1 && @ <= 16 && @ == @.floor())') then return false; end if;
+           if coalesce(jsonb_typeof(bundle -> 'concurrency'), 'null') <> 'null'
+              and (jsonb_typeof(bundle -> 'concurrency') <> 'number'
+                   or bundle ->> 'concurrency' !~ '^([1-9]|1[0-6])$') then return false; end if;
            if coalesce(jsonb_typeof(policy), 'null') = 'null' then return true; end if;
            return jsonb_typeof(policy) = 'object'
               and policy - array['maxAttempts', 'maxAgeMs', 'backoffInitialMs', 'backoffMultiplier', 'backoffMaxMs'] = '{}'
               and not jsonb_path_exists(policy, '$.* ? (@.type() != "number" && @.type() != "null")')
-              and not jsonb_path_exists(policy, '$.maxAttempts ? (@ != null && (@ < 1 || @ > 1000 || @ != @.floor()))')
               and not jsonb_path_exists(policy, '$.backoffMultiplier ? (@ != null && (@ < 1 || @ > 1000))')
-              and not jsonb_path_exists(policy,
-                  '$.maxAgeMs ? (@ != null && (@ < 1 || @ > 31536000000 || @ != @.floor()))')
-              and not jsonb_path_exists(policy,
-                  '$.backoffInitialMs ? (@ != null && (@ < 0 || @ > 31536000000 || @ != @.floor()))')
-              and not jsonb_path_exists(policy,
-                  '$.backoffMaxMs ? (@ != null && (@ < 0 || @ > 31536000000 || @ != @.floor()))');
+              -- whole numbers are written as such: 1.0 would not be read as one
+              and not exists (
+                  select from jsonb_each_text(policy) p
+                   where p.key <> 'backoffMultiplier' and p.value is not null
+                     and (p.value !~ '^[0-9]{1,11}$'
+                          or p.value::bigint not between case when p.key in ('maxAttempts', 'maxAgeMs') then 1 else 0 end
+                             and case when p.key = 'maxAttempts' then 1000 else 31536000000 end));
        end $$""",
     """comment on function minoots.is_action_bundle is
        'A bundle as REST takes it: up to 16 actions with unique ids, concurrency, retryPolicy.'""",
@@ -117,8 +123,9 @@ CHECKS = [
               and jsonb_typeof(binding -> 'target') is not distinct from 'string'
               and char_length(binding ->> 'target') between 1 and 2048
               and (coalesce(jsonb_typeof(binding -> 'acknowledgementTimeoutMs'), 'null') = 'null'
-                   or jsonb_path_exists(binding, 'strict $.acknowledgementTimeoutMs
-                                                  ? (@ >= 1 && @ <= 31536000000 && @ == @.floor())'));
+                   or (jsonb_typeof(binding -> 'acknowledgementTimeoutMs') = 'number'
+                       and binding ->> 'acknowledgementTimeoutMs' ~ '^[1-9][0-9]{0,10}$'
+                       and (binding ->> 'acknowledgementTimeoutMs')::bigint <= 31536000000));
        end $$""",
     "comment on function minoots.is_agent_binding is 'An agent binding as REST takes it.'",
 ]

@@ -11,7 +11,6 @@ from minoots.domain.limits import (
     ACTION_ID,
     ACTION_TIMEOUT_MS,
     ACTIONS,
-    ESCALATION_DEPTH,
     JSON_DEPTH,
     URL_CHARACTERS,
     YEAR_MS,
@@ -42,20 +41,13 @@ class Webhook(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen
     timeout_ms: Annotated[int, msgspec.Meta(ge=1, le=ACTION_TIMEOUT_MS)] | None = None
 
 
-class Escalation(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """Another action that joins in when this one has failed so often."""
-
-    after_attempts: Annotated[int, msgspec.Meta(ge=1, le=1000)]
-    escalates_to: "Action"
-
-
 class Action(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True, kw_only=True):
     """One thing to do. `parameters` are read by the kind."""
 
     id: str
     kind: Kind
     parameters: dict[str, Any]
-    escalation: Escalation | None = None
+    escalation: Any = None
 
 
 class ActionBundle(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -85,13 +77,13 @@ def check_action_bundle(text: bytes) -> None:
         if action.id in seen:
             findings.append(Finding(f"{pointer}/id", f'two actions have the id "{action.id}"; ids are unique in a bundle'))
         seen.add(action.id)
-        findings += check_action(action, pointer, 0)
+        findings += check_action(action, pointer)
     if findings:
         raise InvalidTimer(findings)
 
 
-def check_action(action: Action, pointer: str, depth: int) -> list[Finding]:
-    """What is wrong with one action and those it escalates to."""
+def check_action(action: Action, pointer: str) -> list[Finding]:
+    """What is wrong with one action."""
     findings: list[Finding] = []
     if not _ACTION_ID.fullmatch(action.id):
         findings.append(Finding(f"{pointer}/id", "an action id has 1 to 63 letters, digits, _ and -, and starts with none of these two"))
@@ -100,11 +92,8 @@ def check_action(action: Action, pointer: str, depth: int) -> list[Finding]:
     if action.kind == "webhook":
         findings += _check_webhook(action.parameters, f"{pointer}/parameters")
     if action.escalation is not None:
-        if depth >= ESCALATION_DEPTH:
-            findings.append(Finding(f"{pointer}/escalation", f"escalations go at most {ESCALATION_DEPTH} deep"))
-        else:
-            target = action.escalation.escalates_to
-            findings += check_action(target, f"{pointer}/escalation/escalatesTo", depth + 1)
+        # Kept out rather than kept and never acted on.
+        findings.append(Finding(f"{pointer}/escalation", "this version does not escalate; leave escalation out"))
     return findings
 
 
@@ -129,7 +118,7 @@ def _url_faults(url: str) -> list[str]:
         port = parts.port
     except ValueError:
         return ["this is no URL; write it as https://example.com/path"]
-    if parts.scheme.lower() not in {"http", "https"} or not parts.hostname or port == 0:
+    if parts.scheme.lower() not in {"http", "https"} or not parts.hostname or port == 0 or parts.netloc.endswith(":"):
         return ["a webhook goes to an http or https URL with a host, as https://example.com/path"]
     if "@" in parts.netloc:
         return ["a URL may not carry a user or password; put credentials into headers"]

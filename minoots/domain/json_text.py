@@ -12,7 +12,7 @@ from minoots.errors import Finding, InvalidTimer, MalformedRequest
 T = TypeVar("T")
 
 _WHERE = re.compile(r" - at `(?P<path>[^`]*)`$")
-_KEY_WHERE = re.compile(r" - at `key in (?P<path>[^`]*)`$")
+_KEY_WHERE = re.compile(r" - at `key` in `(?P<path>[^`]*)`$")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _MISSING = re.compile(r"missing required field `([^`]+)`")
 _UNKNOWN = re.compile(r"contains unknown field `([^`]+)`")

@@ -16,7 +16,6 @@ PAGE_DEFAULT = 50
 PAGE_MOST = 500
 URL_CHARACTERS = 2_048
 ACTION_TIMEOUT_MS = 120_000
-ESCALATION_DEPTH = 4
 
 # Instants end before the year 9000, so a duration can never reach further: about 6,970 years.
 DURATION_MS = 6_970 * 365 * 24 * 3_600_000

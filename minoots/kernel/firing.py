@@ -4,13 +4,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import asyncpg
 import structlog
 
 from minoots.clock import Clock
-from minoots.errors import InvalidTimer
 from minoots.store import firings
-from minoots.store.database import Database, describe_refusal
+from minoots.store.database import ROW_ERRORS, Database, describe_refusal
 from minoots.store.firings import START, Mark
 
 log = structlog.get_logger("minoots.kernel")
@@ -23,16 +21,6 @@ INTERVAL_GROWTH = 1.15
 # The full scan: how often at most, and how much of the time it may take.
 SCAN_EVERY_S = 1.0
 SCAN_SHARE = 0.1
-
-# What a row can do to its batch. Anything else is the database's state, and the whole batch's.
-_ROW_ERRORS = (
-    InvalidTimer,
-    asyncpg.DataError,
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.ProgramLimitExceededError,
-    asyncpg.RaiseError,
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Round:
@@ -117,7 +105,7 @@ class Kernel:
                 claimed = await firings.claim_due(self._db, connection, mark, self._batch)
                 fired = await firings.fire_timers(self._db, connection, claimed) if claimed else 0
             done = Round(len(claimed), fired)
-        except _ROW_ERRORS as refused:
+        except ROW_ERRORS as refused:
             if not claimed:
                 raise
             log.warning("kernel.batch_refused", timers=len(claimed), reason=describe_refusal(refused))
@@ -136,7 +124,7 @@ class Kernel:
                 async with self._db.guarded() as connection:
                     again = await firings.claim_again(self._db, connection, half)
                     fired += await firings.fire_timers(self._db, connection, again) if again else 0
-            except _ROW_ERRORS as refused:
+            except ROW_ERRORS as refused:
                 if len(half) > 1:
                     apart = await self._fire_apart(half)
                     fired, failed = fired + apart.fired, failed + apart.failed
@@ -149,7 +137,7 @@ class Kernel:
         try:
             async with self._db.guarded() as connection:
                 await firings.fail_timer(self._db, connection, culprit.id, f"cannot be fired: {reason}")
-        except _ROW_ERRORS as refused:
+        except ROW_ERRORS as refused:
             # A row that no CHECK would let in can be left as it is only: it is told of, and holds nobody up.
             log.error("kernel.timer_stuck", timer_id=str(culprit.id), reason=describe_refusal(refused))
             return 0

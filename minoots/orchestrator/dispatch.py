@@ -94,8 +94,7 @@ class Orchestrator:
         """Run one attempt and hand its result to the recorder, whatever happens."""
         attempt = lease.attempt_count + 1
         outcome = await self._run(lease)
-        policy = (_policy.decode(lease.retry_policy) if lease.retry_policy else None) or RetryPolicy()
-        verdict = judge(outcome, attempt - lease.unknown_count, lease.age, policy, self._rng)
+        verdict = judge(outcome, attempt - lease.unknown_count, lease.age, _policy_of(lease), self._rng)
         self.recorder.put(Result(lease, outcome, verdict))
         log.info(
             f"delivery.{'retrying' if verdict.status == 'pending' else verdict.status}",
@@ -149,3 +148,13 @@ class Orchestrator:
         for running in self._tasks:
             running.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _policy_of(lease: Lease) -> RetryPolicy:
+    """The bundle's, else the default; also where a row from before some rule has one that cannot be read."""
+    if lease.retry_policy is not None:
+        try:
+            return _policy.decode(lease.retry_policy) or RetryPolicy()
+        except msgspec.DecodeError:
+            log.warning("orchestrator.policy_unreadable", timer_id=str(lease.key.timer_id))
+    return RetryPolicy()

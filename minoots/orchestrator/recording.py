@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-import asyncpg
 import structlog
 
-from minoots.errors import InvalidTimer, Unavailable
-from minoots.store.database import Database, describe_refusal
+from minoots.errors import Unavailable
+from minoots.store.database import ROW_ERRORS, Database, describe_refusal
 from minoots.store.results import Result, record_results
 
 log = structlog.get_logger("minoots.orchestrator")
@@ -50,13 +49,17 @@ class Recorder:
                     log.warning("orchestrator.results_wait", results=len(batch))
                     is_told = True
                 await asyncio.sleep(RETRY_S)
-            except (InvalidTimer, asyncpg.PostgresError) as refused:
+            except ROW_ERRORS as refused:
                 if len(batch) == 1:
                     # Its lease ends without a record, which shows as an attempt with an unknown outcome.
                     log.error("orchestrator.result_refused", reason=describe_refusal(refused))
                     return 0
                 middle = len(batch) // 2
                 return await self._record(batch[:middle]) + await self._record(batch[middle:])
+            except Exception:
+                # A defect or a schema in the making: results are kept, for to lose them is worse than to wait.
+                log.exception("orchestrator.results_stuck", results=len(batch))
+                await asyncio.sleep(RETRY_S * 10)
 
     async def _write(self, batch: Sequence[Result]) -> int:
         async with self._db.guarded() as connection:

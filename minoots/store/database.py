@@ -46,6 +46,14 @@ _CONSTRAINTS = {
 
 # SQLSTATE classes and codes that say "not now": connection, resources, intervention (shutdown, fail-over, recovery).
 _AWAY_CLASSES = ("08", "53", "57", "58")
+# What a row can do to the batch it is in; anything else is the database's own state.
+ROW_ERRORS = (
+    InvalidTimer,
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.RaiseError,
+)
 _RETRIED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 

@@ -67,7 +67,8 @@ leased as (
            attempt_count = d.attempt_count + (k.former is not null)::int,
            unknown_count = d.unknown_count + (k.former is not null)::int,
            next_attempt_at = minoots.now()
-               + (coalesce((k.parameters ->> 'timeoutMs')::int, $6) + $7) * interval '1 ms'
+               + (case when k.parameters ->> 'timeoutMs' ~ '^[0-9]{1,6}$' then (k.parameters ->> 'timeoutMs')::int
+                       else $6 end + $7) * interval '1 ms'
       from taken k
      where d.timer_id = k.timer_id and d.occurrence = k.occurrence and d.action_id = k.action_id
        and d.status = 'pending'
