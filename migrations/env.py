@@ -21,8 +21,11 @@ def target() -> tuple[str | None, str]:
 
 
 def apply(connection: sa.Connection, schema: str) -> None:
-    # Two processes that migrate at once: the second waits, then finds nothing to do. The lock ends with the transaction.
-    connection.execute(sa.text("select pg_advisory_xact_lock(hashtextextended('minoots.migrate.' || :s, 0))"), {"s": schema})
+    # Of two processes that migrate at once the second waits, then finds nothing to do. The lock ends with the
+    # transaction.
+    connection.execute(
+        sa.text("select pg_advisory_xact_lock(hashtextextended('minoots.migrate.' || :s, 0))"), {"s": schema}
+    )
     connection.execute(sa.text(f'create schema if not exists "{schema}"'))
     context.configure(connection=connection, version_table_schema=schema, transactional_ddl=True)
     context.run_migrations()

@@ -134,7 +134,9 @@ async def _open_broker(
     if settings.broker.url is None:
         async with database.connection() as connection:
             if "relay" in roles and await installation.are_events_on(database, connection):
-                raise ConfigError("set NATS_URL: events are on and a relay has nowhere to send them (or: minoots events off)")
+                raise ConfigError(
+                    "set NATS_URL: events are on and a relay has nowhere to send them (or: minoots events off)"
+                )
         return None
     return await stack.enter_async_context(Broker(settings.broker, "minoots " + " ".join(roles)))
 
@@ -161,7 +163,12 @@ async def _add_orchestrator(process: Process) -> None:
     webhooks = await process.stack.enter_async_context(WebhookRunner(work.capacity))
     intake = Intake(process.database, process.node, work.lease_margin_ms)
     orchestrator = Orchestrator(
-        process.database, intake, runners(webhooks), capacity, random.Random(), lambda: due.wake()  # noqa: S311 - jitter
+        process.database,
+        intake,
+        runners(webhooks),
+        capacity,
+        random.Random(),  # noqa: S311 - jitter is no secret
+        lambda: due.wake(),  # the loop is made below
     )
     due = process.loop("deliveries", orchestrator.tick)
     process.loop("leases", orchestrator.renew)

@@ -66,7 +66,9 @@ class Caller:
         elif self.tenants is not None and len(self.tenants) == 1:
             (tenant,) = self.tenants
         else:
-            raise MalformedRequest("say which tenant: in the header x-tenant-id, the parameter tenantId or the body's tenantId")
+            raise MalformedRequest(
+                "say which tenant: in the header x-tenant-id, the parameter tenantId or the body's tenantId"
+            )
         if not _is_tenant(tenant):
             raise InvalidTimer.at(
                 "/tenantId", "a tenant has 1 to 128 letters, digits and _ : @ -, and starts with a letter or digit"
@@ -118,7 +120,9 @@ def load_keys(env: Environment, path: Path | None, text: str | None) -> Keys:
             what = "is a demo key" if entry.key in DEMO_KEYS else "names no tenants"
             raise ConfigError(f"{source}: entry {index} {what}; production does not accept that")
         if unknown := sorted(set(entry.scopes or ()) - set(SCOPES)):
-            raise ConfigError(f"{source}: entry {index} has the unknown scope {unknown[0]}; there are {', '.join(SCOPES)}")
+            raise ConfigError(
+                f"{source}: entry {index} has the unknown scope {unknown[0]}; there are {', '.join(SCOPES)}"
+            )
         callers[_digest(entry.key)] = Caller(
             entry.user_id,
             entry.tier,

@@ -75,7 +75,9 @@ def check_action_bundle(text: bytes) -> None:
     for index, action in enumerate(bundle.actions):
         pointer = f"/actionBundle/actions/{index}"
         if action.id in seen:
-            findings.append(Finding(f"{pointer}/id", f'two actions have the id "{action.id}"; ids are unique in a bundle'))
+            findings.append(
+                Finding(f"{pointer}/id", f'two actions have the id "{action.id}"; ids are unique in a bundle')
+            )
         seen.add(action.id)
         findings += check_action(action, pointer)
     if findings:
@@ -86,7 +88,11 @@ def check_action(action: Action, pointer: str) -> list[Finding]:
     """What is wrong with one action."""
     findings: list[Finding] = []
     if not _ACTION_ID.fullmatch(action.id):
-        findings.append(Finding(f"{pointer}/id", "an action id has 1 to 63 letters, digits, _ and -, and starts with none of these two"))
+        findings.append(
+            Finding(
+                f"{pointer}/id", "an action id has 1 to 63 letters, digits, _ and -, and starts with none of these two"
+            )
+        )
     elif action.id == "agent":
         findings.append(Finding(f"{pointer}/id", 'the id "agent" is taken by the agent binding; choose another'))
     if action.kind == "webhook":

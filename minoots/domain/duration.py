@@ -38,7 +38,9 @@ def _parse_text(text: str) -> int:
     if len(text) > 100:
         raise ValueError('a duration is written as "30s", "1h30m", "PT30S" or a number of milliseconds')
     if re.fullmatch(r"\d+", text, re.ASCII):
-        raise ValueError(f'"{text}" has no unit: write "{text}s" for seconds, or {text} without quotes for milliseconds')
+        raise ValueError(
+            f'"{text}" has no unit: write "{text}s" for seconds, or {text} without quotes for milliseconds'
+        )
     if _SHORT.fullmatch(text):
         parts = _PART.findall(text)
         if len({unit for _, unit in parts}) == len(parts):
@@ -61,10 +63,12 @@ def _total(parts: list[tuple[str, str]]) -> int:
 
 
 def parse_instant(text: str) -> datetime:
-    """An RFC 3339 instant with its offset, as aware UTC; finer than microseconds is cut. ValueError says what to write."""
+    """An RFC 3339 instant with its offset, as aware UTC; cut to microseconds. ValueError says what to write."""
     found = _INSTANT.fullmatch(text.strip())
     if not found:
-        raise ValueError('an instant is written with its offset, as "2030-01-31T09:00:00Z" or "2030-01-31T09:00:00+01:00"')
+        raise ValueError(
+            'an instant is written with its offset, as "2030-01-31T09:00:00Z" or "2030-01-31T09:00:00+01:00"'
+        )
     year, month, day, hour, minute, second = (int(g) for g in found.groups()[:6])
     micro = int((found[7] or "0").ljust(9, "0")[:6])
     try:

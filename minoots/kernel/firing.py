@@ -22,6 +22,7 @@ INTERVAL_GROWTH = 1.15
 SCAN_EVERY_S = 1.0
 SCAN_SHARE = 0.1
 
+
 @dataclass(frozen=True, slots=True)
 class Round:
     """What one batch did: `claimed` rows, of which `fired` fired and `failed` cannot be."""
@@ -39,7 +40,9 @@ class Kernel:
     below the mark is found by `scan_once`.
     """
 
-    def __init__(self, database: Database, clock: Clock, batch: int, on_fired: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, batch: int, on_fired: Callable[[], None] = lambda: None
+    ) -> None:
         self._db = database
         self._clock = clock
         self._batch = batch

@@ -54,6 +54,7 @@ class Orchestrator:
         self._under_way: dict[DeliveryKey, tuple[Lease, float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._interval_s = INTERVAL_S
+        self._is_idle = asyncio.Event()
         self.recorder = Recorder(database, self._recorded)
 
     async def take_fired(self, firings: Sequence[tuple[UUID, int]]) -> int:
@@ -127,6 +128,8 @@ class Orchestrator:
         for result in results:
             self._under_way.pop(result.lease.key, None)
         self._capacity.give_back(len(results))
+        if not self._under_way:
+            self._is_idle.set()
         soon = any(r.verdict.wait is not None and r.verdict.wait.total_seconds() < INTERVAL_MOST_S for r in results)
         if filled or soon:
             self._on_more_due()
@@ -142,9 +145,9 @@ class Orchestrator:
 
     async def drain(self, seconds: float) -> None:
         """Let what is under way end and be recorded; what takes longer is left to its lease."""
-        deadline = time.monotonic() + seconds
-        while self._under_way and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)
+        self._is_idle.clear()
+        if self._under_way:
+            await asyncio.wait([asyncio.ensure_future(self._is_idle.wait())], timeout=seconds)
         for running in self._tasks:
             running.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

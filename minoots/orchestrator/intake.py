@@ -25,15 +25,13 @@ class Intake:
         """Lease up to `limit` never-leased deliveries of these firings; the rest are due now, for whoever has room."""
         async with self._db.guarded() as connection:
             found = await deliveries.find_fired(self._db, connection, firings)
-            leases = await self._lease(connection, found, limit, put_back=True)
-        return leases
+            return await self._lease(connection, found, limit, put_back=True)
 
     async def take_due(self, limit: int) -> list[Lease]:
         """Lease up to `limit` deliveries whose `next_attempt_at` has passed."""
         async with self._db.guarded() as connection:
             found = await deliveries.find_due(self._db, connection, limit)
-            leases = await self._lease(connection, found, limit, put_back=False)
-        return leases
+            return await self._lease(connection, found, limit, put_back=False)
 
     async def _lease(
         self, connection: Connection, found: Sequence[Candidate], limit: int, *, put_back: bool

@@ -1,4 +1,4 @@
-"""The first way of taking work: `timer.fired` from a durable pull consumer. A message is a wake-up; the row is the truth."""
+"""The first way of taking work: `timer.fired` from a durable pull consumer. A message wakes; the row is the truth."""
 
 import asyncio
 from uuid import UUID

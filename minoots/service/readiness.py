@@ -55,5 +55,5 @@ def _describe_revision(schema: str, at: str | None, wanted: str) -> str:
     if at is None:
         return f"the schema {schema} is not there yet: run `minoots migrate` (or `alembic upgrade head`)"
     if at > wanted:
-        return f"the schema {schema} is at revision {at}, newer than this version knows ({wanted}): install a newer version"
+        return f"the schema {schema} is at revision {at}, newer than this version ({wanted}): install a newer one"
     return f"the schema {schema} is at revision {at}, this version needs {wanted}: run `minoots migrate`"

@@ -98,7 +98,9 @@ class Timers:
         if timer is None:
             raise TimerNotFound
         if timer.status != "cancelled":
-            raise TimerStateConflict(timer.status, f"the timer is {timer.status}; only a timer that waits can be cancelled")
+            raise TimerStateConflict(
+                timer.status, f"the timer is {timer.status}; only a timer that waits can be cancelled"
+            )
         return timer
 
     async def list_firings(self, tenant_id: str, timer_id: UUID, before: int | None, limit: int) -> Page[Firing]:
@@ -120,7 +122,14 @@ class Timers:
             raise FiringNotFound
         return firing
 
-    async def _insert(self, connection: Connection, tenant_id: str, new: Sequence[NewTimer], batch: bool) -> list[Timer]:
+    async def are_events_on(self) -> bool:
+        """Whether this installation writes lifecycle events at all."""
+        async with self._db.connection() as connection:
+            return await installation.are_events_on(self._db, connection)
+
+    async def _insert(
+        self, connection: Connection, tenant_id: str, new: Sequence[NewTimer], batch: bool
+    ) -> list[Timer]:
         past = await timers.first_past(self._db, connection, new)
         if past is not None:
             refused = InvalidTimer.at("/fireAt", "fireAt is more than a minute in the past")

@@ -29,13 +29,19 @@ _DIALECT = dialect.dialect()  # type: ignore[no-untyped-call]
 
 # What a caller can mend, by the constraint that refused it.
 _CONSTRAINTS = {
-    "timers_tenant_id": ("/tenantId", "a tenant has 1 to 128 letters, digits and _ : @ -, and starts with a letter or digit"),
+    "timers_tenant_id": (
+        "/tenantId",
+        "a tenant has 1 to 128 letters, digits and _ : @ -, and begins with a letter or digit",
+    ),
     "timers_name": ("/name", "a name has 1 to 200 characters"),
     "timers_requested_by": ("/requestedBy", "requestedBy has 1 to 200 characters"),
     "timers_instants": ("/fireAt", "a timer must fire before the year 9000"),
     "timers_cancel_reason": ("/reason", "a reason has at most 1,000 characters"),
     "timers_metadata": ("/metadata", "metadata is a JSON object"),
-    "timers_metadata_size": ("/metadata", "metadata is at most 64 KiB, counted with numbers written out (1e308 has 309 digits)"),
+    "timers_metadata_size": (
+        "/metadata",
+        "metadata is at most 64 KiB, counted with numbers written out (1e308 has 309 digits)",
+    ),
     "timers_labels": ("/labels", "at most 64 labels: keys of 1 to 63, text values of up to 255 characters"),
     "timers_action_bundle": ("/actionBundle", "this action bundle is not well formed"),
     "timers_action_bundle_size": ("/actionBundle", "an action bundle is at most 256 KiB"),
@@ -74,7 +80,9 @@ def translated() -> Iterator[None]:
     except (asyncpg.NumericValueOutOfRangeError, asyncpg.UntranslatableCharacterError) as refused:
         raise InvalidTimer.at("", "a number in it is out of range, or a character cannot be stored") from refused
     except asyncpg.ReadOnlySQLTransactionError as lost:
-        raise StoreUnavailable("the database is read-only at the moment (a fail-over?); nothing was changed, try again") from lost
+        raise StoreUnavailable(
+            "the database is read-only at the moment (a fail-over?); nothing was changed, try again"
+        ) from lost
     except asyncpg.PostgresError as lost:
         if (lost.sqlstate or "").startswith(_AWAY_CLASSES) or lost.sqlstate in ("55P03", "25P03"):
             raise StoreUnavailable from lost
@@ -109,7 +117,9 @@ class Database:
                 command_timeout=60,
             )
         except (ValueError, asyncpg.ClientConfigurationError) as wrong:
-            raise ConfigError(f"MINOOTS_DATABASE_URL is not usable: {type(wrong).__name__}; write postgresql://user:password@host:5432/database") from None
+            raise ConfigError(
+                f"MINOOTS_DATABASE_URL is not usable: {type(wrong).__name__}; write postgresql://user:password@host:5432/database"
+            ) from None
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -66,7 +66,8 @@ firing as (
  returning x.timer_id, minoots.firing_json(x) as shown),
 -- as many as may be under way at once are due in 2 s, for whoever has no message; without events, now
 delivery as (
-    insert into minoots.deliveries (tenant_id, timer_id, occurrence, action_id, position, kind, lane, gate, next_attempt_at)
+    insert into minoots.deliveries (tenant_id, timer_id, occurrence, action_id, position, kind, lane, gate,
+                               next_attempt_at)
     select f.tenant_id, f.id, f.occurrence, a.action_id, a.position, a.kind, minoots.lane_of(a.kind, a.parameters),
            case when n.actions > g.gate then g.gate end,
            case when a.position < g.gate

@@ -33,12 +33,16 @@ async def lock_key(db: Database, connection: Connection, tenant_id: str, key: st
     return held
 
 
-async def find_answer(db: Database, connection: Connection, tenant_id: str, key: str, request: str) -> FormerAnswer | None:
+async def find_answer(
+    db: Database, connection: Connection, tenant_id: str, key: str, request: str
+) -> FormerAnswer | None:
     """The first answer under this key within 24 hours; `request` is JSON text, compared as jsonb."""
     row = await connection.fetchrow(db.sql(_FIND), tenant_id, key, request)
     return None if row is None else FormerAnswer(row["same"], row["answer"])
 
 
-async def keep_answer(db: Database, connection: Connection, tenant_id: str, key: str, request: str, answer: str) -> None:
+async def keep_answer(
+    db: Database, connection: Connection, tenant_id: str, key: str, request: str, answer: str
+) -> None:
     """Remember the answer, in the transaction that made it true."""
     await connection.execute(db.sql(_KEEP), tenant_id, key, request, answer)

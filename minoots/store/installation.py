@@ -35,7 +35,9 @@ async def switch_events(db: Database, connection: Connection, on: bool) -> None:
 
 async def remember_tenant(db: Database, connection: Connection, tenant_id: str) -> None:
     """Note a tenant that came through a door."""
-    await connection.execute(db.sql("insert into minoots.tenants (tenant_id) values ($1) on conflict do nothing"), tenant_id)
+    await connection.execute(
+        db.sql("insert into minoots.tenants (tenant_id) values ($1) on conflict do nothing"), tenant_id
+    )
 
 
 async def beat(db: Database, connection: Connection, node: str, role: str, version: str) -> None:

@@ -13,7 +13,7 @@ _PACKAGE = Path(minoots.__file__).parent
 
 
 def alembic_config(url: str | None, schema: str) -> Config:
-    """Alembic's configuration for the revisions beside the code: in a wheel inside of the package, in a checkout next to it."""
+    """Alembic's configuration for the revisions: inside of the package in a wheel, next to it in a checkout."""
     home = _PACKAGE if (_PACKAGE / "migrations").is_dir() else _PACKAGE.parent
     config = Config(str(home / "alembic.ini"))
     config.attributes["url"] = url

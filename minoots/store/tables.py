@@ -114,7 +114,9 @@ attempts = sa.Table(
 outbox = sa.Table(
     "outbox",
     metadata,
-    sa.Column("shard", sa.SmallInteger, sa.Computed("get_byte(uuid_send(timer_id), 15) % 8", persisted=True), primary_key=True),
+    sa.Column(
+        "shard", sa.SmallInteger, sa.Computed("get_byte(uuid_send(timer_id), 15) % 8", persisted=True), primary_key=True
+    ),
     sa.Column("id", sa.BigInteger, sa.Identity(always=True, cache=1), primary_key=True),
     sa.Column("event_id", UUID, nullable=False, server_default=sa.text("minoots.uuid7()")),
     sa.Column("tenant_id", sa.Text, nullable=False),
@@ -125,7 +127,9 @@ outbox = sa.Table(
     sa.Column("data", JSON, nullable=False),
 )
 
-outbox_shards = sa.Table("outbox_shards", metadata, sa.Column("shard", sa.SmallInteger, primary_key=True, autoincrement=False))
+outbox_shards = sa.Table(
+    "outbox_shards", metadata, sa.Column("shard", sa.SmallInteger, primary_key=True, autoincrement=False)
+)
 
 tenants = sa.Table(
     "tenants",

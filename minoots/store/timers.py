@@ -112,7 +112,9 @@ async def list_timers(db: Database, connection: Connection, tenant_id: str, want
     """Up to `limit` timers, newest first, walking the index (tenant_id, id)."""
     t = timers.alias("t")
     shown = sa.cast(sa.func.minoots.timer_json(sa.literal_column("t")), sa.Text)
-    query = sa.select(shown).select_from(t).where(t.c.tenant_id == tenant_id).order_by(t.c.id.desc()).limit(wanted.limit)
+    query = (
+        sa.select(shown).select_from(t).where(t.c.tenant_id == tenant_id).order_by(t.c.id.desc()).limit(wanted.limit)
+    )
     if wanted.after is not None:
         query = query.where(t.c.id < wanted.after)
     if wanted.statuses:

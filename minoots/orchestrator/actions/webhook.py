@@ -68,14 +68,17 @@ class WebhookRunner:
         timeout_s = min(parameters.timeout_ms or DEFAULT_TIMEOUT_MS, ACTION_TIMEOUT_MS) / 1000
         began = time.monotonic()
         try:
-            async with asyncio.timeout(timeout_s), self._session.request(
-                method,
-                parameters.url,
-                data=body,
-                headers=headers,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(CONNECT_S, timeout_s)),
-            ) as response:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._session.request(
+                    method,
+                    parameters.url,
+                    data=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(CONNECT_S, timeout_s)),
+                ) as response,
+            ):
                 excerpt = await _read_excerpt(response)
                 return _outcome(response.status, Answer(_since(began), response.status, excerpt))
         except TimeoutError:
