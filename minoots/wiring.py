@@ -75,9 +75,9 @@ async def run_roles(settings: Settings, roles: Sequence[str], stop: asyncio.Even
         if "grpc" in roles:
             _add_grpc(process)
         process.loop("heartbeat", Heartbeat(database, process.node, roles).tick)
-        log.info("started", roles=" ".join(roles), node=process.node)
+        log.info("started", node=process.node)
         await _run_all(process.running)
-    log.info("stopped", roles=" ".join(roles))
+    log.info("stopped")
 
 
 def _add_rest(process: Process, readiness: Readiness) -> None:
@@ -85,8 +85,9 @@ def _add_rest(process: Process, readiness: Readiness) -> None:
     from minoots.rest.app import create_app
     from minoots.rest.server import serve_rest
 
-    app = create_app(Timers(process.database), _keys(process.settings), readiness)
-    process.running.append(serve_rest(app, process.settings.doors.rest, process.stop))
+    doors = process.settings.doors
+    app = create_app(Timers(process.database), _keys(process.settings), readiness, doors.public_url)
+    process.running.append(serve_rest(app, doors.rest, process.stop))
 
 
 def _add_grpc(process: Process) -> None:

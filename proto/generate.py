@@ -26,7 +26,8 @@ def generate(target: Path) -> None:
             f"-I{Path(grpc_tools.__file__).parent / '_proto'}",
             f"--plugin=protoc-gen-mypy={scripts / 'protoc-gen-mypy'}",
             f"--plugin=protoc-gen-mypy_grpc={scripts / 'protoc-gen-mypy_grpc'}",
-            *(f"--{kind}_out={target}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")),
+            *(f"--{kind}_out={target}" for kind in ("python", "grpc_python")),
+            *(f"--{kind}_out=quiet:{target}" for kind in ("mypy", "mypy_grpc")),
             *(f"{PACKAGE}/{path.name}" for path in sorted(PROTO.glob("*.proto"))),
         ]
     )

@@ -76,10 +76,10 @@ class EventReader:
         async with EventReader(broker, "demo", ["timer.*"], resume=None) as reader:
             async for event in reader: ...
 
-    Inside of the block nothing is missed: events published from then on are read, however late. `resume` is a token
-    that an event carried (what came after it), an instant (what was published since), or None (what comes from now
-    on). Entering raises BrokerUnavailable while there is no NATS or no stream; making it raises MalformedRequest. Then NATS may
-    go, come back, or come back empty: the reader waits and goes on, with a Notice where events may be missing.
+    Making one raises MalformedRequest; entering it BrokerUnavailable, while there is no NATS or no stream. In the
+    block nothing is missed: events published from then on are read, however late. `resume` is a token that an event
+    carried (what came after it), an instant (what was published since), or None (what comes from now on). NATS may go,
+    come back, or come back empty: the reader waits and goes on, with a Notice where events may be missing.
     """
 
     def __init__(self, broker: Broker, tenant_id: str, topics: Sequence[str], resume: str | datetime | None) -> None:

@@ -171,7 +171,9 @@ def _misfits(info: StreamInfo, wanted: StreamConfig) -> list[str]:
         ("storage", config.storage, wanted.storage),
         ("discard", config.discard, wanted.discard),
     ]
-    return [f"its {name} is {_word(is_)} and must be {_word(must)}" for name, is_, must in rows if _word(is_) != _word(must)]
+    return [
+        f"its {name} is {_word(is_)} and must be {_word(must)}" for name, is_, must in rows if _word(is_) != _word(must)
+    ]
 
 
 def _word(value: Any) -> str:

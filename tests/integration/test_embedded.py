@@ -20,6 +20,7 @@ import nats
 import pytest
 
 from minoots.embedded import place as place_module
+from minoots.embedded.binaries import Binaries
 from minoots.embedded.failures import from_output
 from minoots.embedded.nats import EmbeddedNats
 from minoots.embedded.place import Place
@@ -197,11 +198,12 @@ async def test_a_given_port_is_used(ground: Path) -> None:
 async def test_data_of_another_major_version_is_left_alone(ground: Path) -> None:
     with Place.prepare(ground / "data") as place:
         postgres = EmbeddedPostgres(place)
-        (place.home / "postgres" / "data").mkdir()
-        (place.home / "postgres" / "data" / "PG_VERSION").write_text("15\n")
+        version = place.home / "postgres" / "data" / "PG_VERSION"
+        version.parent.mkdir()
+        version.write_text("15\n")
         with pytest.raises(EmbeddedError, match="made by Postgres 15, and this is Postgres 18; dump it"):
             await postgres.start()
-    assert (ground / "data" / "postgres" / "data" / "PG_VERSION").read_text() == "15\n"
+    assert version.read_text() == "15\n"
 
 
 async def test_two_at_once_on_one_folder_are_refused(ground: Path) -> None:
@@ -220,13 +222,16 @@ async def test_two_folders_do_not_disturb_each_other(ground: Path) -> None:
 OWNER = """
 import asyncio, sys
 from pathlib import Path
+from minoots.embedded import place
 from minoots.embedded.nats import EmbeddedNats
 from minoots.embedded.place import Place
 from minoots.embedded.postgres import EmbeddedPostgres
 
+place.SHELTER = Path(sys.argv[2])
+
 async def main():
-    with Place.prepare(Path(sys.argv[1])) as place:
-        async with EmbeddedPostgres(place, settings={"fsync": "off"}), EmbeddedNats(place):
+    with Place.prepare(Path(sys.argv[1])) as ours:
+        async with EmbeddedPostgres(ours, settings={"fsync": "off"}), EmbeddedNats(ours):
             print("up", flush=True)
             await asyncio.Event().wait()
 
@@ -234,11 +239,11 @@ asyncio.run(main())
 """
 
 
-async def owner_of(folder: Path) -> asyncio.subprocess.Process:
+async def owner_of(ground: Path) -> asyncio.subprocess.Process:
     """A process of its own that runs both servers."""
-    # The real shelter is never needed: the folder can be entered.
+    folders = (str(ground / "data"), str(ground / "shelter"))
     owner = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", OWNER, str(folder), cwd=REPOSITORY, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", OWNER, *folders, cwd=REPOSITORY, stdout=asyncio.subprocess.PIPE
     )
     assert owner.stdout is not None
     assert await owner.stdout.readline() == b"up\n"
@@ -247,17 +252,17 @@ async def owner_of(folder: Path) -> asyncio.subprocess.Process:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent has died")
 async def test_kill_9_of_the_parent_leaves_nothing_running(ground: Path) -> None:
-    owner = await owner_of(ground / "data")
-    assert len(processes_of(ground / "data")) > 2
+    owner = await owner_of(ground)
+    assert len(processes_of(ground)) > 2
     owner.kill()
-    await owner.wait()
-    await until(lambda: processes_of(ground / "data") == [])
+    await owner.communicate()
+    await until(lambda: processes_of(ground) == [])
 
 
 async def test_a_start_right_after_kill_9_works(ground: Path) -> None:
-    owner = await owner_of(ground / "data")
+    owner = await owner_of(ground)
     owner.kill()
-    await owner.wait()
+    await owner.communicate()
     with Place.prepare(ground / "data") as place:
         async with EmbeddedPostgres(place, settings=FAST) as postgres, EmbeddedNats(place) as broker:
             await (await asyncpg.connect(postgres.url)).close()
@@ -296,23 +301,38 @@ async def test_a_path_longer_than_a_sockets_works(ground: Path) -> None:
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root's servers run as somebody else")
-async def test_as_root_below_a_closed_folder_everything_lives_in_the_shelter(ground: Path) -> None:
-    closed = ground / "closed"
-    closed.mkdir(mode=0o700)
-    wheel = Path(sys.prefix)
-    (closed / "checkout").mkdir()
-    before = modes_above(closed / "checkout" / "data", wheel / "bin" / "python")
+async def test_as_root_below_a_closed_folder_everything_lives_in_the_shelter(
+    ground: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = ground / "closed" / "checkout"
+    checkout.mkdir(parents=True, mode=0o755)
+    (ground / "closed").chmod(0o700)
+    wheel = Binaries.installed().copied_to(checkout / "wheel")
+    monkeypatch.setattr(Binaries, "installed", lambda: wheel)
+    before = modes_above(checkout / "data", wheel.postgres)
     for _start in range(2):
-        with Place.prepare(closed / "checkout" / "data") as place:
+        with Place.prepare(checkout / "data") as place:
             assert place.home.parent == ground / "shelter"
-            assert (closed / "checkout" / "data" / "home").resolve() == place.home
+            assert (checkout / "data" / "home").readlink() == place.home
             async with EmbeddedPostgres(place, settings=FAST) as postgres, EmbeddedNats(place) as broker:
                 await (await asyncpg.connect(postgres.url)).close()
                 await (await nats.connect(broker.url)).close()
                 assert user_of(postgres.pid) != 0
                 assert program_of(postgres.pid).is_relative_to(place.home)
-    after = modes_above(closed / "checkout" / "data", wheel / "bin" / "python")
-    assert after == before
+    assert modes_above(checkout / "data", wheel.postgres) == before
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root's servers run as somebody else")
+async def test_as_root_only_the_programs_move_when_only_they_are_closed(
+    ground: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (ground / "closed").mkdir(mode=0o700)
+    wheel = Binaries.installed().copied_to(ground / "closed" / "wheel")
+    monkeypatch.setattr(Binaries, "installed", lambda: wheel)
+    with Place.prepare(ground / "data") as place:
+        assert place.home == ground / "data"
+        async with EmbeddedNats(place) as broker:
+            assert program_of(broker.pid).is_relative_to(ground / "shelter")
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root's servers run as somebody else")
@@ -404,5 +424,5 @@ async def test_a_server_that_dies_is_noticed_with_its_reason(ground: Path) -> No
             assert broker.pid is not None
             os.kill(broker.pid, signal.SIGKILL)
             failure = await asyncio.wait_for(broker.ended(), 5)
-            assert isinstance(failure, EmbeddedError)
+            assert "NATS has ended (Killed)" in failure.detail
             await broker.start()

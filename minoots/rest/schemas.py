@@ -1,0 +1,124 @@
+"""JSON Schemas of bodies and answers, made from the structs that decode and encode them."""
+
+from typing import Any, cast
+
+import msgspec
+
+from minoots.domain.action import ActionBundle, AgentBinding, Webhook
+from minoots.domain.firing import Delivery, Firing
+from minoots.domain.limits import BATCH_TIMERS, METADATA_BYTES, TENANT
+from minoots.domain.timer import Name, Timer, TimerRequest
+from minoots.rest.batch import BatchRequest
+from minoots.rest.problems import Problem
+from minoots.rest.timers import STATUSES, CancelRequest
+
+Schema = dict[str, Any]
+
+# An empty one counts as none.
+TENANT_SCHEMA: Schema = {"type": "string", "pattern": f"^({TENANT})?$"}
+
+_REF = "#/components/schemas/{name}"
+_INSTANTS = {
+    "Timer": ("createdAt", "fireAt", "firedAt", "settledAt", "cancelledAt"),
+    "Firing": ("nominalAt", "dueAt", "firedAt", "settledAt"),
+    "Delivery": ("nextAttemptAt", "deliveredAt", "deadAt"),
+    "Attempt": ("startedAt",),
+}
+_DURATION = (
+    'When to fire, from now by the database\'s clock: "30s", "1h30m", "PT30S", or milliseconds. '
+    "Give either this or fireAt."
+)
+_JSON_FIELDS: dict[str, Any] = {
+    "metadata": dict[str, Any] | None,
+    "action_bundle": ActionBundle | None,
+    "agent_binding": AgentBinding | None,
+    "schedule": None,
+}
+
+
+def component_schemas() -> dict[str, Schema]:
+    """Every named schema of the document."""
+    request = _spelt_out(TimerRequest, "TimerRequest", requested_by=Name, **_JSON_FIELDS)
+    item = _spelt_out(TimerRequest, "BatchItem", **_JSON_FIELDS)
+    timer = _spelt_out(Timer, "Timer", **_JSON_FIELDS)
+    delivery = _spelt_out(Delivery, "Delivery", ack=dict[str, Any] | None)
+    firing = _spelt_out(Firing, "Firing", deliveries=list[delivery] | msgspec.UnsetType)  # type: ignore[valid-type]
+    batch = _spelt_out(BatchRequest, "BatchRequest", items=list[item])  # type: ignore[valid-type]
+    shown = [request, item, timer, firing, batch, CancelRequest, Problem, Webhook]
+    _, schemas = msgspec.json.schema_components(shown, ref_template=_REF)
+    found = cast("dict[str, Schema]", schemas)
+    _describe_requests(found)
+    _describe_answers(found)
+    found["TimerPage"] = _page("Timer", "newest first")
+    found["FiringPage"] = _page("Firing", "the latest first")
+    found["TimerBatch"] = _object({"items": {"type": "array", "items": _ref("Timer")}})
+    found["Status"] = _object({"status": {"type": "string"}})
+    return found
+
+
+def _spelt_out(kind: type[msgspec.Struct], name: str, **types: Any) -> type[msgspec.Struct]:
+    """The struct with types in the place of raw JSON; all else follows by itself.
+
+    What a request may leave out is null then. An answer leaves nothing out but what is UNSET.
+    """
+    strict = kind.__struct_config__.forbid_unknown_fields
+    fields: list[Any] = []
+    for field in msgspec.structs.fields(kind):
+        shape = types.get(field.name, field.type)
+        default = (None,) if strict else (msgspec.UNSET,) if field.default is msgspec.UNSET else ()
+        is_required = field.required or shape is Name
+        fields.append((field.name, shape, *(() if is_required else default)))
+    made = msgspec.defstruct(name, fields, rename="camel", kw_only=True, forbid_unknown_fields=strict)
+    made.__doc__ = kind.__doc__
+    return made
+
+
+def _describe_requests(schemas: dict[str, Schema]) -> None:
+    tenant = {"description": "Whose timer; may stand in a header or parameter instead."}
+    for name in ("TimerRequest", "BatchItem", "BatchRequest", "CancelRequest"):
+        schemas[name]["properties"]["tenantId"] = tenant | {"anyOf": [TENANT_SCHEMA, {"type": "null"}]}
+    for name in ("TimerRequest", "BatchItem"):
+        properties = schemas[name]["properties"]
+        properties["requestedBy"]["description"] = "Who asks for it."
+        properties["duration"] |= {"description": _DURATION, "examples": ["30s", "1h30m", "PT30S", 30000]}
+        properties["fireAt"]["description"] = "When to fire: an RFC 3339 instant; up to a minute past fires at once."
+        properties["metadata"]["description"] = f"Any JSON object of yours; at most {METADATA_BYTES // 1024} KiB."
+        properties["labels"]["description"] = "Texts to find it by."
+    schemas["BatchRequest"]["properties"]["items"] |= {"minItems": 1, "maxItems": BATCH_TIMERS}
+    schemas["Action"]["properties"]["parameters"]["description"] = "As the kind takes them; Webhook for a webhook."
+    for name, text in (
+        ("TimerRequest", "A new timer."),
+        ("BatchItem", "A new timer. Without requestedBy it has that of the batch."),
+        ("BatchRequest", "Many new timers: all are created, or none."),
+        ("Webhook", "Parameters of a webhook action. Without a body the receiver gets {timer, event}."),
+    ):
+        schemas[name]["description"] = text
+
+
+def _describe_answers(schemas: dict[str, Schema]) -> None:
+    for name, fields in _INSTANTS.items():
+        for field in fields:
+            _mark_instant(schemas[name]["properties"][field])
+    schemas["Timer"]["properties"]["status"]["enum"] = list(STATUSES)
+    schemas["Firing"]["properties"]["status"]["enum"] = ["dispatching", "settled", "failed"]
+    schemas["Timer"]["description"] = "A timer as it is now. Every field is there, null when it has no value."
+    schemas["Firing"]["description"] = "One coming-due of a timer. Lists leave deliveries out."
+
+
+def _mark_instant(schema: Schema) -> None:
+    """Instants are text as the database writes it."""
+    schema.get("anyOf", [schema])[0]["format"] = "date-time"
+
+
+def _page(name: str, order: str) -> Schema:
+    items = {"type": "array", "items": _ref(name), "description": f"Up to `limit`, {order}."}
+    cursor = {"type": ["string", "null"], "description": "Pass it as `cursor` for what follows; null at the end."}
+    return _object({"items": items, "nextCursor": cursor})
+
+
+def _object(properties: dict[str, Schema]) -> Schema:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": _REF.format(name=name)}

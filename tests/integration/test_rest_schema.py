@@ -1,0 +1,98 @@
+"""The OpenAPI document is true: what it allows is answered as it says, what it forbids is refused."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from minoots.access.keys import load_keys
+from minoots.rest.app import create_app
+from minoots.rest.server import serve_rest
+from minoots.service.timers import Timers
+from minoots.settings import Address, StoreSettings
+from minoots.store import migrate
+from minoots.store.database import Database
+
+# ---- fixtures: a migrated, empty database; the door in a thread of its own, for Schemathesis is another process ----
+
+
+@pytest.fixture(scope="module")
+def database_url() -> Iterator[str]:
+    server_url = os.environ["MINOOTS_TEST_DATABASE_URL"]
+    name = f"rest_{uuid.uuid4().hex[:12]}"
+    asyncio.run(on_server(server_url, f"create database {name}"))
+    url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
+    asyncio.run(migrate.upgrade(url, "minoots"))
+    yield url
+    asyncio.run(on_server(server_url, f"drop database {name} with (force)"))
+
+
+async def on_server(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(statement)
+    await connection.close()
+
+
+def until_open(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            assert time.monotonic() < deadline, "the door did not open"
+            time.sleep(0.01)
+        else:
+            return
+
+
+class Ready:
+    async def problems(self) -> list[str]:
+        return []
+
+
+@pytest.fixture(scope="module")
+def door_url(database_url: str) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        async with Database(StoreSettings(database_url, "minoots", 8, True)) as database:
+            keys = load_keys("development", None, None)
+            await serve_rest(create_app(Timers(database), keys, Ready()), Address("127.0.0.1", port), stop)
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    until_open(port)
+    yield f"http://127.0.0.1:{port}"
+    loop.call_soon_threadsafe(stop.set)
+    thread.join(10)
+    loop.close()
+
+
+# ---- the test ----
+
+# Not proved: that all data of the right form is accepted. An instant may be past, two tenants may contradict.
+RUN = """run {url}/openapi.json --header X-API-Key:mnt_example --header x-tenant-id:demo --seed 1 --no-color
+    --checks all --exclude-checks positive_data_acceptance --max-examples 25 --max-failures 5 --request-timeout 10
+    --suppress-health-check all --warnings off"""
+
+
+def test_every_call_keeps_to_the_document(door_url: str, tmp_path: Path) -> None:
+    """Schemathesis' own phases: the examples, the edges of each schema, drawn data, and calls that follow links."""
+    command = [str(Path(sys.executable).with_name("schemathesis")), *RUN.format(url=door_url).split()]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=40)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "Stateful" in ran.stdout

@@ -1,0 +1,68 @@
+"""The document says what the application has, and the structs that it is made of."""
+
+import re
+from typing import Any
+
+import msgspec
+
+from minoots.access.keys import load_keys
+from minoots.domain.timer import Timer, TimerRequest, admit
+from minoots.rest.app import create_app
+from minoots.rest.docs import render_page
+from minoots.rest.examples import NEW_TIMERS, TIMER
+from minoots.rest.openapi import build_document
+
+
+class Ready:
+    async def problems(self) -> list[str]:
+        return []
+
+
+def test_the_document_lists_exactly_the_calls_that_there_are() -> None:
+    app = create_app(None, load_keys("development", None, None), Ready())  # type: ignore[arg-type] # nothing is called
+    served = {
+        (re.sub(r":\w+}", "}", route.path), method.lower())
+        for route in app.routes
+        for method in route.methods  # type: ignore[union-attr]
+        if method not in {"OPTIONS", "HEAD"}
+    }
+    assert served == {(path, method) for path, item in build_document()["paths"].items() for method in item}
+
+
+def test_every_reference_leads_somewhere() -> None:
+    document = build_document()
+
+    def walk(node: Any) -> None:
+        if isinstance(node, dict):
+            if isinstance(node.get("$ref"), str):
+                found = document
+                for step in node["$ref"].removeprefix("#/").split("/"):
+                    found = found[step]
+            for inner in node.values():
+                walk(inner)
+        elif isinstance(node, list):
+            for inner in node:
+                walk(inner)
+
+    walk(document)
+
+
+def test_requests_and_answers_have_the_fields_of_their_structs() -> None:
+    schemas = build_document()["components"]["schemas"]
+    for kind in (TimerRequest, Timer):
+        wire = [field.encode_name for field in msgspec.structs.fields(kind)]
+        assert list(schemas[kind.__name__]["properties"]) == wire
+    assert schemas["Timer"]["required"] == [field.encode_name for field in msgspec.structs.fields(Timer)]
+
+
+def test_the_examples_are_admitted() -> None:
+    for example in NEW_TIMERS.values():
+        admit(msgspec.json.decode(msgspec.json.encode(example["value"]), type=TimerRequest))
+    assert msgspec.json.decode(msgspec.json.encode(TIMER), type=Timer).status == "scheduled"
+
+
+def test_the_page_needs_nothing_from_elsewhere() -> None:
+    page = render_page(build_document(), "http://timers.example:4000")
+    assert "<script" not in page
+    assert not re.search(r'(src|href)="(https?:)?//', page)
+    assert "curl -X POST http://timers.example:4000/timers" in page
