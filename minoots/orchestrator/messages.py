@@ -20,10 +20,10 @@ log = structlog.get_logger("minoots.orchestrator")
 
 CONSUMER = "orchestrator"
 BATCH = 200
-FETCH_S = 2.0
+FETCH_S = 0.5
 ACK_WAIT_S = 30
 # A wiped NATS forgets the consumer, and a fetch from one that is gone only times out: so look now and then.
-CHECK_EVERY_EMPTY = 5
+CHECK_EVERY_EMPTY = 20
 
 
 class _Firing(msgspec.Struct):
