@@ -40,7 +40,6 @@ KNOWN = frozenset(
         "MINOOTS_POSTGRES_PORT",
         "MINOOTS_NATS_PORT",
         "MINOOTS_TEST_DATABASE_URL",
-        "MINOOTS_TEST_NATS_URL",
     }
 )
 

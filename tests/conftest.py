@@ -1,4 +1,4 @@
-"""Servers for the tests: those that MINOOTS_TEST_DATABASE_URL and MINOOTS_TEST_NATS_URL name, else embedded ones.
+"""Servers for the tests: the Postgres that MINOOTS_TEST_DATABASE_URL names, else embedded ones.
 
 Every test has a database of its own, cloned from one that the migrations built; what kills servers has servers of its
 own. Nothing is skipped because a server is missing.
@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -42,32 +43,53 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made, ignore_errors=True)
 
 
+@dataclass(frozen=True, slots=True)
+class DatabaseServer:
+    """A Postgres for the whole run, and its database that the migrations built, to be cloned."""
+
+    url: str
+    template: str
+
+    async def clone(self) -> str:
+        """The URL of a new, migrated, empty database."""
+        name = f"test_{uuid4().hex[:12]}"
+        await _execute(self.url, f'create database "{name}" template "{self.template}"')
+        return with_database(self.url, name)
+
+    async def drop(self, url: str) -> None:
+        await _execute(self.url, f'drop database "{urlsplit(url).path[1:]}" with (force)')
+
+
 @pytest.fixture(scope="session")
-def server_url(folder: Path) -> Iterator[str]:
-    """A Postgres for the whole run, with the database `template_minoots` that the migrations built."""
+def database_server(folder: Path) -> Iterator[DatabaseServer]:
     with asyncio.Runner() as runner:
         given = os.environ.get("MINOOTS_TEST_DATABASE_URL")
         server = None if given else EmbeddedPostgres(Place.prepare(folder / "shared"), settings=FAST)
         if server is not None:
             runner.run(server.start())
-        url = given or server.url
-        template = f"template_{uuid4().hex[:12]}"
-        runner.run(_execute(url, f'create database "{template}"'))
-        runner.run(upgrade(with_database(url, template), "minoots"))
-        os.environ["MINOOTS_TEST_TEMPLATE"] = template
-        yield url
-        runner.run(_execute(url, f'drop database "{template}" with (force)'))
+        made = DatabaseServer(given or server.url, f"template_{uuid4().hex[:12]}")
+        runner.run(_execute(made.url, f'create database "{made.template}"'))
+        runner.run(upgrade(with_database(made.url, made.template), "minoots"))
+        yield made
+        runner.run(_execute(made.url, f'drop database "{made.template}" with (force)'))
         if server is not None:
             runner.run(server.stop())
 
 
 @pytest.fixture
-async def database_url(server_url: str) -> AsyncIterator[str]:
+async def database_url(database_server: DatabaseServer) -> AsyncIterator[str]:
     """A migrated database of this test's own."""
-    name = f"test_{uuid4().hex[:12]}"
-    await _execute(server_url, f'create database "{name}" template "{os.environ["MINOOTS_TEST_TEMPLATE"]}"')
-    yield with_database(server_url, name)
-    await _execute(server_url, f'drop database "{name}" with (force)')
+    url = await database_server.clone()
+    yield url
+    await database_server.drop(url)
+
+
+@pytest.fixture(scope="module")
+def module_database_url(database_server: DatabaseServer) -> Iterator[str]:
+    """A migrated database for the tests of one file, which keep apart by tenant."""
+    url = asyncio.run(database_server.clone())
+    yield url
+    asyncio.run(database_server.drop(url))
 
 
 @pytest.fixture

@@ -1,17 +1,14 @@
 """The REST door over a real database, as a client sees it."""
 
 import asyncio
-import os
 import socket
 import subprocess
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
-import asyncpg
 import pytest
 
 from minoots.access.keys import load_keys
@@ -23,27 +20,9 @@ from minoots.rest.app import create_app
 from minoots.rest.server import serve_rest
 from minoots.service.timers import Timers
 from minoots.settings import Address, StoreSettings
-from minoots.store import migrate
 from minoots.store.database import Database
 
 # ---- fixtures: a migrated, empty database; the door on a free port ----
-
-
-@pytest.fixture(scope="module")
-def database_url() -> Iterator[str]:
-    server_url = os.environ["MINOOTS_TEST_DATABASE_URL"]
-    name = f"rest_{uuid.uuid4().hex[:12]}"
-    asyncio.run(on_server(server_url, f"create database {name}"))
-    url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
-    asyncio.run(migrate.upgrade(url, "minoots"))
-    yield url
-    asyncio.run(on_server(server_url, f"drop database {name} with (force)"))
-
-
-async def on_server(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute(statement)
-    await connection.close()
 
 
 @dataclass
@@ -98,11 +77,11 @@ class Door:
 
 
 @pytest.fixture
-async def door(database_url: str) -> AsyncIterator[Door]:
+async def door(module_database_url: str) -> AsyncIterator[Door]:
     port = free_port()
     stop = asyncio.Event()
     switch = Switch([])
-    async with Database(StoreSettings(database_url, "minoots", 8, True)) as database:
+    async with Database(StoreSettings(module_database_url, "minoots", 8, True)) as database:
         app = create_app(Timers(database), load_keys("development", None, KEYS), switch)
         serving = asyncio.create_task(serve_rest(app, Address("127.0.0.1", port), stop))
         await until_open(port)

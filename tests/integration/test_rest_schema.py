@@ -1,18 +1,14 @@
 """The OpenAPI document is true: what it allows is answered as it says, what it forbids is refused."""
 
 import asyncio
-import os
 import socket
 import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
 
 from minoots.access.keys import load_keys
@@ -20,27 +16,9 @@ from minoots.rest.app import create_app
 from minoots.rest.server import serve_rest
 from minoots.service.timers import Timers
 from minoots.settings import Address, StoreSettings
-from minoots.store import migrate
 from minoots.store.database import Database
 
 # ---- fixtures: a migrated, empty database; the door in a thread of its own, for Schemathesis is another process ----
-
-
-@pytest.fixture(scope="module")
-def database_url() -> Iterator[str]:
-    server_url = os.environ["MINOOTS_TEST_DATABASE_URL"]
-    name = f"rest_{uuid.uuid4().hex[:12]}"
-    asyncio.run(on_server(server_url, f"create database {name}"))
-    url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
-    asyncio.run(migrate.upgrade(url, "minoots"))
-    yield url
-    asyncio.run(on_server(server_url, f"drop database {name} with (force)"))
-
-
-async def on_server(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute(statement)
-    await connection.close()
 
 
 def until_open(port: int) -> None:
@@ -61,7 +39,7 @@ class Ready:
 
 
 @pytest.fixture(scope="module")
-def door_url(database_url: str) -> Iterator[str]:
+def door_url(module_database_url: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -69,7 +47,7 @@ def door_url(database_url: str) -> Iterator[str]:
     stop = asyncio.Event()
 
     async def serve() -> None:
-        async with Database(StoreSettings(database_url, "minoots", 8, True)) as database:
+        async with Database(StoreSettings(module_database_url, "minoots", 8, True)) as database:
             keys = load_keys("development", None, None)
             await serve_rest(create_app(Timers(database), keys, Ready()), Address("127.0.0.1", port), stop)
 

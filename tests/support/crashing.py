@@ -1,6 +1,7 @@
-"""Serves roles and kills itself with SIGKILL at a named step: `python -m tests.support.crashing STEP ROLE…`.
+"""Serves roles and strikes itself down at a named step: `python -m tests.support.crashing [stop:]STEP ROLE…`.
 
-The production code has no hooks for this: a step's function is wrapped here before the roles start.
+With SIGKILL; or, as `stop:STEP`, once with SIGSTOP, after which SIGCONT lets it go on as if nothing had been. The
+production code has no hooks for this: a step's function is wrapped here before the roles start.
 """
 
 import os
@@ -18,30 +19,52 @@ from minoots.relay import relay
 from minoots.store import deliveries, firings, outbox
 
 
-def die(*_: Any, **__: Any) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+class Blow:
+    """What hits the process: SIGKILL, or SIGSTOP the first time and nothing afterwards."""
+
+    number: signal.Signals = signal.SIGKILL
+    has_fallen = False
+
+    @classmethod
+    def strike(cls) -> None:
+        if not cls.has_fallen:
+            cls.has_fallen = True
+            os.kill(os.getpid(), cls.number)
 
 
 def before(owner: Any, name: str) -> None:
-    """Die where `owner.name` is called."""
-
-    async def dying(*_: Any, **__: Any) -> None:
-        die()
-
-    setattr(owner, name, dying)
-
-
-def after(owner: Any, name: str, dies: Callable[[Any], bool] = bool) -> None:
-    """Die when `owner.name` has returned something that counts."""
+    """Where `owner.name` is called."""
     real = getattr(owner, name)
 
-    async def dying(*args: Any, **kwargs: Any) -> Any:
+    async def struck(*args: Any, **kwargs: Any) -> Any:
+        Blow.strike()
+        return await real(*args, **kwargs)
+
+    setattr(owner, name, struck)
+
+
+def before_start(owner: Any, name: str) -> None:
+    """The same for what is no coroutine."""
+    real = getattr(owner, name)
+
+    def struck(*args: Any, **kwargs: Any) -> Any:
+        Blow.strike()
+        return real(*args, **kwargs)
+
+    setattr(owner, name, struck)
+
+
+def after(owner: Any, name: str, counts: Callable[[Any], bool] = bool) -> None:
+    """When `owner.name` has returned something that counts."""
+    real = getattr(owner, name)
+
+    async def struck(*args: Any, **kwargs: Any) -> Any:
         result = await real(*args, **kwargs)
-        if dies(result):
-            die()
+        if counts(result):
+            Blow.strike()
         return result
 
-    setattr(owner, name, dying)
+    setattr(owner, name, struck)
 
 
 STEPS: dict[str, Callable[[], None]] = {
@@ -62,7 +85,7 @@ STEPS: dict[str, Callable[[], None]] = {
     # 5: leased in the transaction, not committed
     "before-lease-commit": lambda: after(deliveries, "lease"),
     # 5: leased and committed, no action run, the message not acknowledged
-    "after-lease-commit": lambda: setattr(Orchestrator, "_start", die),
+    "after-lease-commit": lambda: before_start(Orchestrator, "_start"),
     # 5-6: leased, acknowledged, the action about to run
     "before-dispatch": lambda: before(dispatch.Orchestrator, "_run"),
     # 6: the receiver has answered, nothing is recorded
@@ -74,5 +97,8 @@ STEPS: dict[str, Callable[[], None]] = {
 }
 
 if __name__ == "__main__":
-    STEPS[sys.argv[1]]()
+    step = sys.argv[1]
+    if step.startswith("stop:"):
+        Blow.number = signal.SIGSTOP
+    STEPS[step.removeprefix("stop:")]()
     serve(sys.argv[2:])

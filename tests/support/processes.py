@@ -1,6 +1,7 @@
 """Roles as real processes, to be killed and stopped for real."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -14,13 +15,13 @@ ROOT = Path(__file__).resolve().parents[2]
 class RoleProcess:
     """`minoots serve ROLE…` in a process of its own; its log is kept in `lines`.
 
-    `crash_at` names a step at which the process kills itself with SIGKILL (tests/support/crashing.py).
+    `crash_at` names a step at which the process kills itself with SIGKILL, or `stop:` and a step at which it stops
+    itself with SIGSTOP (tests/support/crashing.py).
     """
 
     def __init__(self, roles: Sequence[str], environ: Mapping[str, str], crash_at: str | None = None) -> None:
         self.roles = list(roles)
         self._environ = {**os.environ, "PYTHONPATH": str(ROOT), "MINOOTS_LOG_FORMAT": "json", **environ}
-        self._environ.pop("MINOOTS_TEST_TEMPLATE", None)
         self._crash_at = crash_at
         self.lines: list[str] = []
         self.process: asyncio.subprocess.Process | None = None
@@ -58,6 +59,22 @@ class RoleProcess:
     def pid(self) -> int:
         assert self.process is not None
         return self.process.pid
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether SIGSTOP holds it (proc(5): the state follows the name, which ends with the last parenthesis)."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+    @property
+    def cpu_s(self) -> float:
+        """User and system time that the process has used so far, in seconds (proc(5): fields 14 and 15)."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """The log lines of one event, in order."""
+        lines = [json.loads(line) for line in self.lines if line.startswith("{")]
+        return [line for line in lines if line["event"] == event]
 
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
