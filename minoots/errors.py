@@ -114,7 +114,14 @@ class Unavailable(MinootsError):
 
 
 class StoreUnavailable(Unavailable):
-    """The database cannot be reached at the moment; nothing was changed, try again."""
+    """The database cannot be reached at the moment; nothing was changed, try again.
+
+    `is_refusal`: it answers, but does not let us in. A process that starts gives up then; one that runs waits.
+    """
+
+    def __init__(self, detail: str | None = None, *, is_refusal: bool = False) -> None:
+        super().__init__(detail)
+        self.is_refusal = is_refusal
 
 
 class BrokerUnavailable(Unavailable):

@@ -13,9 +13,13 @@ Environment = Literal["development", "production"]
 
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,47}")
 _TRUE = {"1", "true", "on", "yes"}
-_FALSE = {"0", "false", "off", "no", ""}
-# Kubernetes sets these in every pod for a service that is named minoots.
-_KUBERNETES = re.compile(r"MINOOTS_(SERVICE_(HOST|PORT)|PORT)(_\w+)?")
+_FALSE = {"0", "false", "off", "no"}
+# Kubernetes sets these in every pod for a service that is named minoots, or minoots-api and the like.
+_KUBERNETES = re.compile(
+    r"MINOOTS_(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?=.*|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=.*|=\w+://.*))",
+    re.DOTALL,
+)
+_HOST = re.compile(r"[^\[\]:/\s]*|\[[0-9A-Fa-f:.]+(%\w+)?\]")
 _FORMER = {"TIMER_STORE_PATH", "KERNEL_PERSIST_PATH"}
 
 KNOWN = frozenset(
@@ -55,7 +59,7 @@ class Address:
     def parse(cls, name: str, text: str) -> "Address":
         """`127.0.0.1:4000`, `[::1]:4000` or `:4000` (all addresses)."""
         host, colon, port = text.rpartition(":")
-        if not colon or not port.isdecimal() or not 0 < int(port) < 65536:
+        if not colon or not _HOST.fullmatch(host) or not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
             raise ConfigError(f"{name}={text!r} is no address; write it as 127.0.0.1:4000")
         return cls(host.strip("[]") or "0.0.0.0", int(port))
 
@@ -203,7 +207,7 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
                 f"{name} belongs to the JSON prototype; timers live in Postgres now: "
                 f"unset it and run `minoots import {environ[name] or 'FILE'}` to bring the old ones over"
             )
-        if not name.startswith("MINOOTS_") or name in KNOWN or _KUBERNETES.fullmatch(name):
+        if not name.startswith("MINOOTS_") or name in KNOWN or _KUBERNETES.fullmatch(f"{name}={environ[name]}"):
             continue
         near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.6)
         hint = f"did you mean {near[0]}?" if near else "see the README for the settings there are"
@@ -227,9 +231,9 @@ def _integer(environ: Mapping[str, str], name: str, default: int, low: int, high
 
 
 def _boolean(environ: Mapping[str, str], name: str, default: bool) -> bool:
-    if name not in environ:
+    text = environ.get(name, "").strip().lower()
+    if not text:
         return default
-    text = environ[name].strip().lower()
     if text in _TRUE:
         return True
     if text in _FALSE:

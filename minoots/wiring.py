@@ -14,6 +14,7 @@ from minoots.broker.jetstream import Broker
 from minoots.clock import Clock, SystemClock
 from minoots.errors import ConfigError
 from minoots.kernel.firing import Kernel
+from minoots.kernel.prune import Pruner
 from minoots.orchestrator.actions.webhook import WebhookRunner, runners
 from minoots.orchestrator.capacity import Capacity
 from minoots.orchestrator.dispatch import Orchestrator
@@ -156,6 +157,7 @@ def _add_kernel(process: Process, on_fired: Callable[[], None]) -> None:
     kernel = Kernel(process.database, process.clock, process.settings.work.kernel_batch, on_fired)
     process.loop("kernel", kernel.tick)
     process.loop("kernel-scan", kernel.scan)
+    process.loop("prune", Pruner(process.database).tick)
 
 
 async def _add_orchestrator(process: Process) -> None:

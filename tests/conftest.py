@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import asyncpg
+import hypothesis
 import pytest
 
 from minoots.embedded.nats import EmbeddedNats
@@ -24,9 +25,16 @@ from minoots.settings import Settings
 from minoots.store.database import Database
 from minoots.store.migrate import upgrade
 
+# Tests start servers from processes that have gRPC's threads: its own fork handlers crash the child before it execs.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+
 # No test may pass because the session happens to be in UTC; and durability is not what most tests are about.
 FAST = {"timezone": "Asia/Kathmandu", "fsync": "off", "max_connections": "300"}
 DURABLE = {"timezone": "Asia/Kathmandu", "max_connections": "300"}
+
+# A busy machine makes no test fail for its speed.
+hypothesis.settings.register_profile("minoots", deadline=None)
+hypothesis.settings.load_profile("minoots")
 
 
 def with_database(url: str, name: str) -> str:

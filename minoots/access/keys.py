@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ DEMO_KEYS: Mapping[str, Tier] = {
     "mnt_demo_key_pro": "pro",
     "mnt_demo_key_team": "team",
 }
+
+# The name of a field that there is not: somebody may have put the key there.
+_UNKNOWN = re.compile(r"unknown field `.*`(?= - at |$)", re.DOTALL)
 
 _Tenant = Annotated[str, msgspec.Meta(pattern=f"^{TENANT}$")]
 
@@ -106,9 +110,11 @@ def load_keys(env: Environment, path: Path | None, text: str | None) -> Keys:
     """The configured keys, else the demo keys in development; raises ConfigError."""
     if path is not None:
         try:
-            text = path.read_text()
+            text = path.read_text("utf-8")
         except OSError as unreadable:
             raise ConfigError(f"API_KEYS_PATH={path} cannot be read: {unreadable.strerror}") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"API_KEYS_PATH={path} is not usable: it is not UTF-8") from None
     source = "API_KEYS_PATH" if path is not None else "API_KEYS_JSON"
     if text is None:
         if env == "production":
@@ -123,6 +129,8 @@ def load_keys(env: Environment, path: Path | None, text: str | None) -> Keys:
             raise ConfigError(
                 f"{source}: entry {index} has the unknown scope {unknown[0]}; there are {', '.join(SCOPES)}"
             )
+        if _digest(entry.key) in callers:
+            raise ConfigError(f"{source}: entry {index} has the key of an entry before it; leave one of them out")
         callers[_digest(entry.key)] = Caller(
             entry.user_id,
             entry.tier,
@@ -137,7 +145,8 @@ def _entries(source: str, text: str) -> list[KeyEntry]:
     try:
         return msgspec.convert(json.loads(text), list[KeyEntry])
     except ValueError as wrong:
-        where = str(wrong) if isinstance(wrong, msgspec.ValidationError) else "it is no JSON"
+        where = _UNKNOWN.sub("an unknown field", str(wrong))
+        where = where if isinstance(wrong, msgspec.ValidationError) else "it is no JSON"
         raise ConfigError(
             f'{source} is not usable: {where}; write [{{"key":"mnt_…","userId":"…","tier":"free","tenants":["…"]}}]'
         ) from None

@@ -96,7 +96,9 @@ class EventReader:
         self._consumer: PullConsumer | None = None
         self._ready: deque[Event | Notice] = deque()
         self._backoff_s = _BACKOFF_S[0]
-        self._checked = (0.0, 0)
+        # Where events were jumped over that may have been ours, until it was looked whether the stream dropped them.
+        self._gap: int | None = None
+        self._looked_at = 0.0
         self._left_at = 0.0
 
     async def __aenter__(self) -> Self:
@@ -145,7 +147,9 @@ class EventReader:
             return
         sequence = message.metadata.sequence.stream
         if message.metadata.num_pending or waited_s > _OVERTAKEN_S:
-            await self._look_whether_overtaken(sequence)
+            self._note_gap(sequence)
+        if self._gap is not None and time.monotonic() - self._looked_at > _OVERTAKEN_S:
+            self._tell_if_overtaken(await self._broker.stream_info(), sequence)
         if self._not_before is None or message.metadata.timestamp >= self._not_before:
             self._ready.extend(self._events_in(message))
         self._place = sequence + 1
@@ -195,29 +199,27 @@ class EventReader:
         self._incarnation, self._place = incarnation, place
         if reason is not None:
             self._ready.append(Notice(reason, self._token(first - 1)))
-        self._checked = (time.monotonic(), place if isinstance(place, int) else 0)
-        self._left_at = time.monotonic()
+        self._gap, self._left_at = None, time.monotonic()
         return place
 
     async def _move_past_others(self) -> None:
         """Nothing came for a while: what the stream held before we asked was of others, so our place is after it."""
-        last = (await self._broker.stream_info()).state.last_seq
+        info = await self._broker.stream_info()
+        if self._gap is not None and isinstance(self._place, int):
+            self._tell_if_overtaken(info, self._place)
         if self._consumer is not None and await self._consumer.has_read_all():
-            self._place = last + 1
-            self._checked = (time.monotonic(), last + 1)
+            self._place = info.state.last_seq + 1
 
-    async def _look_whether_overtaken(self, sequence: int) -> None:
-        """A full stream drops its oldest events: a reader that is slower than that misses some, and is told.
+    def _note_gap(self, sequence: int) -> None:
+        """A reader that is behind and jumps over sequences: they are others' events, or ours that were dropped."""
+        if self._gap is None and isinstance(self._place, int) and self._place < sequence:
+            self._gap = self._place
 
-        What was at or after our place at the last look and is before the stream's first now may have gone unread.
-        """
-        looked_at, place = self._checked
-        if time.monotonic() - looked_at < _OVERTAKEN_S:
-            return
-        first = (await self._broker.stream_info()).state.first_seq
-        if place and first > place:
+    def _tell_if_overtaken(self, info: StreamInfo, sequence: int) -> None:
+        """A full stream drops its oldest events: a reader that is slower than that misses some, and is told."""
+        if self._gap is not None and info.state.first_seq > self._gap:
             self._ready.append(Notice("expired", self._token(sequence - 1)))
-        self._checked = (time.monotonic(), sequence + 1)
+        self._gap, self._looked_at = None, time.monotonic()
 
     async def _drop(self) -> None:
         consumer, self._consumer = self._consumer, None

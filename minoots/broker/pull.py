@@ -28,6 +28,7 @@ INACTIVE_S: Final = 30.0
 _LOOK_S = 0.25
 _NANOSECONDS = 1_000_000_000
 _FROM_STREAM = "$JS.ACK."
+_COMPLETED = "Batch Completed"
 
 
 class ConsumerLost(MinootsError):
@@ -91,10 +92,12 @@ class PullConsumer:
             self._heard_at = time.monotonic()
             if message.reply.startswith(_FROM_STREAM):
                 return self._count(message)
-            status = (message.headers or {}).get("Status")
-            if status == StatusCode.CONTROL_MESSAGE:
+            headers = message.headers or {}
+            status = headers.get("Status")
+            # A heartbeat; or the word that a request got all it asked for, which the count has told already.
+            if status == StatusCode.CONTROL_MESSAGE or headers.get("Description") == _COMPLETED:
                 continue
-            self._end_request(status, message.headers or {})
+            self._end_request(status, headers)
             if status == StatusCode.REQUEST_TIMEOUT:
                 return None
 

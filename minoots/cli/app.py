@@ -66,7 +66,8 @@ def run(arguments: Sequence[str]) -> int:
         if type(error).__name__ != "NoArgsIsHelpError":
             context = getattr(error, "ctx", None)
             path = context.command_path if context else "minoots"
-            _complain(f"{error.format_message().rstrip('.')}; see {path} --help")
+            message = error.format_message().replace("Value error, ", "").rstrip(".")
+            _complain(f"{message}; see {path} --help")
     except SystemExit as end:
         code = end.code
     return code if isinstance(code, int) else 0

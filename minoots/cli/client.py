@@ -64,7 +64,9 @@ class Api:
         """GET as the client's tenant, or another one; `query` may repeat a name."""
         tenant = tenant or self.tenant
         pairs = [*([("tenantId", tenant)] if tenant else []), *query]
-        return self._ask("GET", f"{path}?{urlencode(pairs)}" if pairs else path, None, {}, repeatable=True)
+        return self._ask(
+            "GET", f"{path}?{urlencode(pairs, errors='surrogateescape')}" if pairs else path, None, {}, repeatable=True
+        )
 
     def post(
         self, path: str, body: dict[str, Any], *, idempotency_key: str | None = None, repeatable: bool = False
@@ -199,10 +201,12 @@ def read_problem(answer: http.client.HTTPResponse, content: bytes) -> Problem | 
 
 
 def timer_path(timer_id: str, *more: str | int) -> str:
-    """/timers/{id}/…, whatever was typed as the id."""
+    """/timers/{id}/…, whatever was typed as the id; what was not UTF-8 goes out as it was."""
     if not timer_id.strip(". "):
         raise misused("give the timer's id, as `minoots timer list` shows it")
-    return "/".join(["/timers", *(quote(str(step), safe="") for step in (timer_id.strip(), *more))])
+    return "/".join(
+        ["/timers", *(quote(str(step), safe="", errors="surrogateescape") for step in (timer_id.strip(), *more))]
+    )
 
 
 def _readable(url: str) -> SplitResult:

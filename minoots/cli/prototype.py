@@ -2,6 +2,7 @@
 the file."""
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -104,7 +105,10 @@ def convert(key: str, old: Any, tenant: str | None) -> OldTimer:
         if fields.get(name) not in (None, ""):
             body[name] = fields[name]
     if fields.get("actionBundle"):
-        body["actionBundle"] = convert_bundle(fields["actionBundle"])
+        try:
+            body["actionBundle"] = convert_bundle(fields["actionBundle"])
+        except RecursionError:
+            raise NotTaken("its actionBundle is nested too deep") from None
     if fields.get("agentBinding"):
         body["agentBinding"] = _convert_binding(fields["agentBinding"])
     fire_at = _fire_at(fields)
@@ -127,7 +131,7 @@ def convert_bundle(bundle: Any) -> Any:
     if not isinstance(actions, list):
         return converted
     taken = {a["id"] for a in actions if isinstance(a, dict) and isinstance(a.get("id"), str)}
-    free = (f"action-{n}" for n in range(1, len(actions) + len(taken) + 2) if f"action-{n}" not in taken)
+    free = (f"action-{n}" for n in itertools.count(1) if f"action-{n}" not in taken)
     converted["actions"] = [_convert_action(action, free) for action in actions]
     return converted
 
@@ -224,7 +228,7 @@ def _labels(labels: Any) -> dict[str, Any]:
 
 def _check_rules(timer: OldTimer) -> None:
     """What the server would refuse, found without it."""
-    body = timer.request(datetime.now(UTC))
+    body = {"tenantId": timer.tenant_id, **timer.request(datetime.now(UTC))}
     try:
         request = msgspec.json.decode(json.dumps(body), type=TimerRequest)
         admit(request)

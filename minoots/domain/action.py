@@ -24,7 +24,7 @@ Kind = Literal["webhook", "agent_prompt", "command", "workflow_event"]
 
 # RFC 9110, sections 5.1 and 5.5: a field name is a token, a value has no control characters.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\uffff]*")
+_FIELD_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 _ACTION_ID = re.compile(ACTION_ID)
 # What the sender sets itself, and what would let a request become another one.
 _OWN_HEADERS = {"host", "content-length", "transfer-encoding", "connection", "cookie", "upgrade", "te", "trailer"}

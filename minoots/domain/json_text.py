@@ -97,13 +97,13 @@ def nesting(body: bytes) -> int:
 
 
 def _check_numbers(body: bytes) -> None:
-    """Integers of 64 bits, and no exponent past 308: what a double cannot hold would come back as something else."""
+    """Integers of 64 bits, and exponents of a double: what it cannot hold would come back as something else."""
     for found in _NUMBERS.finditer(body):
         number = found[0]
         if number[:1] == b'"':
             continue
         mantissa, _, exponent = number.lower().partition(b"e")
-        if exponent and (len(exponent) > 4 or abs(int(exponent)) > 308):
+        if exponent and (len(exponent) > 4 or not -324 <= int(exponent) <= 308):
             raise InvalidTimer.at("", f"{number[:24].decode()} is out of range; send it as text")
         if not exponent and b"." not in mantissa and (len(mantissa) > 20 or not -(2**63) <= int(mantissa) < 2**63):
             raise InvalidTimer.at("", f"{number[:24].decode()} does not fit in 64 bits; send it as text")

@@ -26,6 +26,11 @@ class Capacity:
         if self.free > 0:
             self._free.set()
 
-    async def wait_free(self) -> None:
-        """Until there is at least one place."""
-        await self._free.wait()
+    async def wait_free(self, seconds: float) -> bool:
+        """Wait for a place, at most so long; whether there is one."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._free.wait()
+        except TimeoutError:
+            return False
+        return True

@@ -27,6 +27,7 @@ log = structlog.get_logger("minoots.orchestrator")
 INTERVAL_S = 0.05
 INTERVAL_MOST_S = 0.1
 BATCH = 200
+WAIT_FOR_ROOM_S = 1.0
 RENEW_EVERY_S = 2.0
 RENEW_FOR = timedelta(seconds=10)
 
@@ -73,8 +74,8 @@ class Orchestrator:
 
     async def tick(self) -> float:
         """The loop of the second way of taking work: seconds until the next look."""
-        if self._capacity.free <= 0:
-            await self._capacity.wait_free()
+        if not await self._capacity.wait_free(WAIT_FOR_ROOM_S):
+            return 0.0
         async with self._db.connection() as connection:
             seconds = await deliveries.seconds_to_next(self._db, connection)
         if seconds is not None and seconds <= 0:

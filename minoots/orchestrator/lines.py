@@ -56,7 +56,7 @@ def read_line(line: str) -> list[ActionRequest]:
 
 
 def _actions(timer: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Id, kind and parameters (JSON text) in the bundle's order; the agent of a binding comes last, as its own action."""
+    """Id, kind and parameters (JSON text) in the bundle's order; the agent of a binding comes last."""
     bundle = timer.get("actionBundle") or {}
     listed = bundle.get("actions", []) if isinstance(bundle, dict) else bundle
     if not isinstance(listed, list) or not all(isinstance(a, dict) for a in listed):

@@ -14,7 +14,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from minoots.broker.jetstream import Broker
 from minoots.errors import BrokerUnavailable
 from minoots.orchestrator.capacity import Capacity
-from minoots.orchestrator.dispatch import Orchestrator
+from minoots.orchestrator.dispatch import WAIT_FOR_ROOM_S, Orchestrator
 
 log = structlog.get_logger("minoots.orchestrator")
 
@@ -57,7 +57,8 @@ class Messages:
         if not self._broker.is_connected:
             await self._drop()
             return 0.25
-        await self._capacity.wait_free()
+        if not await self._capacity.wait_free(WAIT_FOR_ROOM_S):
+            return 0.0
         try:
             return await self.run_once()
         except nats.errors.TimeoutError:

@@ -13,6 +13,7 @@ from minoots.store.migrate import newest_revision
 log = structlog.get_logger("minoots.readiness")
 
 RETRY_S = 0.5
+NO_ANSWER = "the database does not answer"
 
 
 class Readiness:
@@ -32,8 +33,10 @@ class Readiness:
                     return [_describe_revision(self._db.schema, at, self._revision)]
                 if self._env == "production" and await installation.is_clock_replaced(self._db, connection):
                     return ["the function now() of the schema was replaced: production runs on the real clock only"]
-        except (StoreUnavailable, TimeoutError):
-            return ["the database does not answer"]
+        except TimeoutError:
+            return [NO_ANSWER]
+        except StoreUnavailable as away:
+            return [away.detail if away.is_refusal else NO_ANSWER]
         return []
 
     async def wait(self) -> None:
@@ -43,7 +46,7 @@ class Readiness:
             found = await self.problems()
             if not found:
                 return
-            if found != ["the database does not answer"]:
+            if found != [NO_ANSWER]:
                 raise ConfigError(found[0])
             if not is_told:
                 log.warning("start.waiting", reason=found[0])

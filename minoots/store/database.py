@@ -83,6 +83,9 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable(
             "the database is read-only at the moment (a fail-over?); nothing was changed, try again"
         ) from lost
+    except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as refused:
+        what = "database" if isinstance(refused, asyncpg.InvalidCatalogNameError) else "user or password"
+        raise StoreUnavailable(f"Postgres refuses the {what} in MINOOTS_DATABASE_URL", is_refusal=True) from refused
     except asyncpg.PostgresError as lost:
         if (lost.sqlstate or "").startswith(_AWAY_CLASSES) or lost.sqlstate in ("55P03", "25P03"):
             raise StoreUnavailable from lost

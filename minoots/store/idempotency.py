@@ -27,6 +27,13 @@ class FormerAnswer:
     answer: str
 
 
+_PRUNE = """
+delete from minoots.idempotency_keys where (tenant_id, key) in (
+    select tenant_id, key from minoots.idempotency_keys where created_at < minoots.now() - interval '24 hours'
+     order by created_at limit $1 for update skip locked)
+"""
+
+
 async def lock_key(db: Database, connection: Connection, tenant_id: str, key: str) -> bool:
     """Hold the key until the transaction ends; False while another transaction holds it."""
     held: bool = await connection.fetchval(db.sql(_LOCK), tenant_id, key)
@@ -46,3 +53,9 @@ async def keep_answer(
 ) -> None:
     """Remember the answer, in the transaction that made it true."""
     await connection.execute(db.sql(_KEEP), tenant_id, key, request, answer)
+
+
+async def prune_keys(db: Database, connection: Connection, limit: int) -> int:
+    """Remove up to `limit` keys that are past their 24 hours; how many."""
+    tag = await connection.execute(db.sql(_PRUNE), limit)
+    return int(tag.rsplit(" ", 1)[-1])

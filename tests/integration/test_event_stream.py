@@ -222,32 +222,30 @@ async def test_a_token_of_one_tenant_shows_another_nothing(door: Door) -> None:
     await stays_silent(await door.follow(tenant_id="beta", resume_token=event.resume_token))
 
 
-@pytest.mark.parametrize(
-    ("topics", "expected"),
-    [
-        (["timer.fired"], ["timer.fired"]),
-        (["delivery.*"], ["delivery.dead", "delivery.delivered"]),
-        (["timer.fired", "delivery.dead"], ["timer.fired", "delivery.dead"]),
-        (["timer.*", "timer.fired", "timer.fired"], ["timer.scheduled", "timer.fired"]),
-        ([], ["timer.scheduled", "timer.fired", "delivery.dead", "delivery.delivered", "lane.opened"]),
-    ],
-)
-async def test_topics_choose_what_comes(door: Door, topics: list[str], expected: list[str]) -> None:
-    call = await door.follow(topics=topics)
-    for kind in ("timer.scheduled", "timer.fired", "delivery.dead", "delivery.delivered", "lane.opened"):
+async def test_topics_choose_what_comes(door: Door) -> None:
+    published = ["timer.scheduled", "timer.fired", "delivery.dead", "delivery.delivered", "lane.opened"]
+    expected = {
+        ("timer.fired",): ["timer.fired"],
+        ("delivery.*",): ["delivery.dead", "delivery.delivered"],
+        ("timer.fired", "delivery.dead"): ["timer.fired", "delivery.dead"],
+        ("timer.*", "timer.fired", "timer.fired"): ["timer.scheduled", "timer.fired"],
+        (): published,
+    }
+    calls = {topics: await door.follow(topics=topics) for topics in expected}
+    for kind in published:
         await door.publish(kind)
-    assert [event.type.removeprefix("minoots.") for event in await take(call, len(expected))] == expected
-    await stays_silent(call)
+    for topics, kinds in expected.items():
+        assert [event.type.removeprefix("minoots.") for event in await take(calls[topics], len(kinds))] == kinds
+        await stays_silent(calls[topics], 0.1)
 
 
-@pytest.mark.parametrize("topic", ["timer", "timer.", "*", ">", "timer.>", "nothing.fired", "timer.fired ", ""])
-async def test_an_unknown_topic_is_refused_with_those_there_are(door: Door, topic: str) -> None:
-    error = await refusal(
-        door.stub.StreamTimerEvents(pb.TimerEventStreamRequest(tenant_id="acme", topics=[topic]), metadata=KEY)
-    )
-    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "delivery.*" in error.details()
-    assert "timer.fired" in error.details()
+async def test_an_unknown_topic_is_refused_with_those_there_are(door: Door) -> None:
+    for topic in ("timer", "timer.", "*", ">", "timer.>", "nothing.fired", "timer.fired ", ""):
+        request = pb.TimerEventStreamRequest(tenant_id="acme", topics=["timer.fired", topic])
+        error = await refusal(door.stub.StreamTimerEvents(request, metadata=KEY))
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "delivery.*" in error.details()
+        assert "timer.fired" in error.details()
 
 
 def test_every_kind_is_a_topic() -> None:
@@ -309,13 +307,12 @@ def timestamp(instant: datetime) -> Timestamp:
     return made
 
 
-@pytest.mark.parametrize("token", ["", "x", "1-", "-1", "1-99999999999999999999", "1-1-1", "ABC-1", "1-٣"])
-async def test_what_is_no_token_is_refused(door: Door, token: str) -> None:
-    error = await refusal(
-        door.stub.StreamTimerEvents(pb.TimerEventStreamRequest(tenant_id="acme", resume_token=token), metadata=KEY)
-    )
-    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "resume token" in error.details()
+async def test_what_is_no_token_is_refused(door: Door) -> None:
+    for token in ("", "x", "1-", "-1", "1-99999999999999999999", "1-1-1", "ABC-1", "1-٣"):
+        request = pb.TimerEventStreamRequest(tenant_id="acme", resume_token=token)
+        error = await refusal(door.stub.StreamTimerEvents(request, metadata=KEY))
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "resume token" in error.details()
 
 
 async def test_a_token_of_a_former_stream_is_answered_with_a_notice(door: Door, nats: EmbeddedNats) -> None:
@@ -481,24 +478,13 @@ async def test_a_deadline_ends_a_stream(door: Door) -> None:
 
 async def test_a_slow_reader_holds_little_and_reads_later_in_order(broker: Broker) -> None:
     async with EventReader(broker, "acme", [], None) as reader:
-        first = await publish(broker, "timer.fired")
-        assert await anext(reader) == await same(first, reader)
         wanted = [await publish(broker, "timer.fired") for _ in range(1_000)]
         await asyncio.sleep(0.2)
         consumer = reader._consumer
         assert consumer is not None
         assert consumer._arrived.qsize() <= BATCH
         assert [(await anext(reader)).envelope.id for _ in wanted] == wanted  # type: ignore[union-attr]
-
-
-async def same(event_id: str, reader: EventReader) -> Any:
-    class Same:
-        def __eq__(self, other: object) -> bool:
-            return isinstance(other, Event) and other.envelope.id == event_id
-
-        __hash__ = None  # type: ignore[assignment]
-
-    return Same()
+        assert reader._consumer is consumer
 
 
 async def test_a_reader_that_the_stream_has_overtaken_is_told(broker: Broker) -> None:
@@ -510,20 +496,16 @@ async def test_a_reader_that_the_stream_has_overtaken_is_told(broker: Broker) ->
             assert event.envelope.id == event_id
         await asyncio.sleep(1.1)
         await broker.js.purge_stream(broker.stream, seq=401)
-        seen = [found async for found in first(reader, 100 + BATCH - 10 + 1)]
-        notices = [found for found in seen if isinstance(found, Notice)]
-        assert [notice.reason for notice in notices] == ["expired"]
-        last = seen[-1]
-        assert isinstance(last, Event)
-        assert last.envelope.id == wanted[-1]
-    async with EventReader(broker, "acme", [], notices[0].resume_token) as reader:
+        seen = [await asyncio.wait_for(anext(reader), 10) for _ in range(BATCH - 10 + 1 + 100)]
+    (notice,) = (found for found in seen if isinstance(found, Notice))
+    assert notice.reason == "expired"
+    # What had been pulled, then the notice where the hole is, then what is left.
+    assert seen.index(notice) == BATCH - 10
+    assert [e.envelope.id for e in seen if isinstance(e, Event)] == wanted[10:BATCH] + wanted[400:]
+    async with EventReader(broker, "acme", [], notice.resume_token) as reader:
         event = await anext(reader)
-        assert isinstance(event, Event | Notice)
-
-
-async def first(reader: EventReader, count: int) -> AsyncIterator[Event | Notice]:
-    for _ in range(count):
-        yield await asyncio.wait_for(anext(reader), 10)
+        assert isinstance(event, Event)
+        assert event.envelope.id == wanted[400]
 
 
 async def test_a_quiet_tenants_reader_is_not_told_of_others_lost_events(

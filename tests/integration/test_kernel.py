@@ -21,8 +21,8 @@ from tests.support.timers import Sql, bundle, count, fired_exactly_once, insert_
 from tests.support.waiting import eventually
 
 HERD = 5_000
-# The database is asked for a claim's cost in pages; behind the mark it is a handful, however much was fired before.
-PAGES_MOST = 60
+# What a claim of 100 may touch, in pages: one or two a row to lock it, and the way down the index.
+PAGES_MOST = 300
 
 # A child whose processor time is measured is not traced for coverage as well.
 UNTRACED = {"COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""}
@@ -53,8 +53,9 @@ async def test_five_thousand_timers_due_at_one_instant_fire_within_a_second(data
     [
         "update minoots.timers set occurrence = 2147483647 where id = $1",
         "update minoots.timers set version = 9223372036854775807 where id = $1",
-        "insert into minoots.firings (tenant_id, timer_id, occurrence, status, nominal_at, due_at, settled_at, timer_version)"
-        " select tenant_id, id, 1, 'settled', due_at, due_at, due_at, 1 from minoots.timers where id = $1",
+        "insert into minoots.firings "
+        "(tenant_id, timer_id, occurrence, status, nominal_at, due_at, settled_at, timer_version) "
+        "select tenant_id, id, 1, 'settled', due_at, due_at, due_at, 1 from minoots.timers where id = $1",
     ],
     ids=["last-occurrence", "last-version", "firing-is-there"],
 )
@@ -221,8 +222,8 @@ async def test_a_long_transaction_elsewhere_does_not_make_the_claim_dearer(
         async with holder.transaction(isolation="repeatable_read", readonly=True):
             await holder.fetchval("select count(*) from minoots.timers")
             kernel = kernel_of(database)
-            for _ in range(4):
-                await insert_timers(sql, 3_000)
+            for _ in range(5):
+                await insert_timers(sql, 4_000)
                 while (await kernel.run_once()).claimed:
                     pass
             await sql.execute("vacuum minoots.timers")
@@ -234,8 +235,8 @@ async def test_a_long_transaction_elsewhere_does_not_make_the_claim_dearer(
     finally:
         await holder.close()
     assert plain["Actual Rows"] == marked["Actual Rows"] == 100
-    assert marked["pages"] < PAGES_MOST + 3 * 100, "a page or two a claimed row, and the way down the index"
-    assert plain["pages"] > 5 * marked["pages"], "without the mark it is dear, or this test shows nothing"
+    assert marked["pages"] < PAGES_MOST
+    assert plain["pages"] > PAGES_MOST, "without the mark it is dear, or this test shows nothing"
 
 
 async def _pages(database: Database, mark: firings.Mark) -> Mapping[str, Any]:
@@ -272,12 +273,13 @@ async def test_a_single_timer_is_never_early_and_hardly_late(database_url: str, 
 async def test_an_instant_that_has_passed_fires_at_once(database_url: str, sql: Sql) -> None:
     async with RoleProcess(["kernel"], {"MINOOTS_DATABASE_URL": database_url}):
         await sql.execute(
-            "insert into minoots.timers (tenant_id, name, fire_at) values ('demo', 'old', timestamptz '2001-01-01 00:00+00')"
+            "insert into minoots.timers (tenant_id, name, fire_at) values ('demo', 'old', '2001-01-01 00:00+00')"
         )
         await eventually(lambda: _all_fired(sql))
     row = await sql.fetchrow(
         "select f.due_at = t.created_at as is_due_when_made, f.nominal_at = t.fire_at as is_nominal, "
-        "extract(epoch from f.fired_at - f.due_at)::float8 as late from minoots.firings f join minoots.timers t on t.id = f.timer_id"
+        "extract(epoch from f.fired_at - f.due_at)::float8 as late "
+        "from minoots.firings f join minoots.timers t on t.id = f.timer_id"
     )
     assert row["is_due_when_made"]
     assert row["is_nominal"]

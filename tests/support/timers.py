@@ -11,7 +11,7 @@ Sql = asyncpg.Connection  # what a person with psql has; tests are not type-chec
 
 _INSERT = """
 insert into minoots.timers (tenant_id, name, fire_at, action_bundle)
-select 'demo', 'timer-' || g, minoots.now() + $2::float8 * interval '1 s' + (g - 1) * $3::float8 * interval '1 s', $4::jsonb
+select 'demo', 'timer-' || g, minoots.now() + ($2::float8 + (g - 1) * $3::float8) * interval '1 s', $4::jsonb
   from generate_series(1, $1::int) g
 returning id
 """

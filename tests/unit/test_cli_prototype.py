@@ -180,6 +180,21 @@ def test_actions_in_the_prototypes_words_become_ours() -> None:
     }
 
 
+def test_escalations_without_ids_get_one_each_and_have_an_end() -> None:
+    action: dict[str, Any] = {"type": "command"}
+    for _ in range(3):
+        action = {"type": "command", "escalation": {"afterAttempts": 1, "escalatesTo": action}}
+    ids, inner = [], convert_bundle([action])["actions"][0]
+    while inner:
+        ids.append(inner["id"])
+        inner = inner.get("escalation", {}).get("escalatesTo")
+    assert sorted(ids) == [f"action-{n}" for n in range(1, 5)]
+    for _ in range(400):
+        action = {"type": "command", "escalation": {"afterAttempts": 1, "escalatesTo": action}}
+    with pytest.raises(NotTaken):
+        convert("", OLD | {"actionBundle": [action]}, None)
+
+
 def test_the_idempotency_key_fits_into_a_header_whatever_the_id_is() -> None:
     assert convert("", OLD, None).idempotency_key() == "import:old-1"
     for odd in ("ü", "a b", "x" * 250):
