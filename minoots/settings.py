@@ -12,6 +12,7 @@ from minoots.errors import ConfigError
 Environment = Literal["development", "production"]
 
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,47}")
+_POSTGRES = "postgresql://user:password@host:5432/database"
 _TRUE = {"1", "true", "on", "yes"}
 _FALSE = {"0", "false", "off", "no"}
 # Kubernetes sets these in every pod for a service that is named minoots, or minoots-api and the like.
@@ -157,13 +158,13 @@ class Settings:
         return cls(
             env="production" if env == "production" else "development",
             store=StoreSettings(
-                url=environ.get("MINOOTS_DATABASE_URL") or environ.get("DATABASE_URL") or None,
+                url=_url(environ, ("MINOOTS_DATABASE_URL", "DATABASE_URL"), r"postgres(ql)?://.+", _POSTGRES),
                 schema=schema,
                 pool_size=_integer(environ, "MINOOTS_POOL_SIZE", 8, 2, 500),
                 prepared_statements=_boolean(environ, "MINOOTS_PREPARED_STATEMENTS", True),
             ),
             broker=BrokerSettings(
-                url=environ.get("NATS_URL") or None,
+                url=_url(environ, ("NATS_URL",), r"(nats|tls|ws|wss)://.+", "nats://host:4222"),
                 subject=_subject(environ, schema),
                 stream="MINOOTS_EVENTS" if schema == "minoots" else f"MINOOTS_EVENTS_{schema.upper()}",
                 max_bytes=_integer(environ, "MINOOTS_STREAM_MAX_BYTES", 1 << 30, 1 << 20, 1 << 50),
@@ -212,6 +213,16 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
         near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.6)
         hint = f"did you mean {near[0]}?" if near else "see the README for the settings there are"
         raise ConfigError(f"there is no setting {name}; {hint}")
+
+
+def _url(environ: Mapping[str, str], names: tuple[str, ...], form: str, example: str) -> str | None:
+    """The first that is set. What it holds is never repeated: there may be a password in it."""
+    for name in names:
+        if text := environ.get(name, "").strip():
+            if not re.fullmatch(form, text):
+                raise ConfigError(f"{name} is no such address; write it as {example}")
+            return text
+    return None
 
 
 def _subject(environ: Mapping[str, str], schema: str) -> str:

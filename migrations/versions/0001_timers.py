@@ -50,6 +50,25 @@ CHECKS = [
            return true;
        end $$""",
     "comment on function minoots.is_labels is 'At most 64 labels: keys of 1 to 63, text values of up to 255 characters.'",
+    r"""create function minoots.is_ipv6(address text) returns boolean language plpgsql immutable strict parallel safe as $$
+       begin
+           return family(address::inet) = 6;
+       exception when invalid_text_representation then
+           return false;
+       end $$""",
+    "comment on function minoots.is_ipv6 is 'Whether it is an IPv6 address.'",
+    r"""create function minoots.is_url(url text) returns boolean language plpgsql immutable strict parallel safe as $$
+       declare
+           part text[] := regexp_match(url,
+               '^[Hh][Tt][Tt][Pp][Ss]?://(?:([^\x01-\x20\x7f/?#@:\[\]\\]+)|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{1,5}))?(?:[/?#][^\x01-\x20\x7f\\]*)?$');
+       begin
+           return part is not null
+              and (part[3] is null or part[3]::int between 1 and 65535)
+              and (part[2] is null or minoots.is_ipv6(part[2]))
+              -- what would be another host once it is written in compatible characters (UTS 46)
+              and (part[1] is null or part[1] !~ '[^\x01-\x7f]' or normalize(part[1], NFKC) !~ '[\x01-\x20\x7f-\xa0/?#@:\[\]\\]');
+       end $$""",
+    "comment on function minoots.is_url is 'An http or https URL with a host, without a user, spaces or backslashes.'",
     r"""create function minoots.is_action(action jsonb) returns boolean language plpgsql immutable parallel safe as $$
        declare
            parameters jsonb := action -> 'parameters';
@@ -70,9 +89,7 @@ CHECKS = [
                    or h.key ~* '^(host|content-length|transfer-encoding|connection|cookie|upgrade|te|trailer|(webhook|proxy|x-minoots)-.*)$'
                    or h.value ~ '[\x01-\x08\x0a-\x1f\x7f]' or char_length(h.value) > 8192) then return false; end if;
            return jsonb_typeof(parameters -> 'url') is not distinct from 'string'
-              and parameters ->> 'url' ~* '^https?://([^/?#@:\[\]\\[:space:][:cntrl:]]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?([/?#][^\\[:space:][:cntrl:]]*)?$'
-              and coalesce(substring(parameters ->> 'url' from '^[A-Za-z]+://[^/?#]*:([0-9]{1,5})([/?#]|$)')::int, 1)
-                  between 1 and 65535
+              and minoots.is_url(parameters ->> 'url')
               and char_length(parameters ->> 'url') <= 2048
               and parameters - array['url', 'method', 'headers', 'body', 'timeoutMs'] = '{}'
               and coalesce(parameters ->> 'method', 'POST') in ('GET', 'POST', 'PUT', 'PATCH', 'DELETE')
@@ -279,6 +296,6 @@ def downgrade() -> None:
     run("drop table minoots.timers")
     run("drop table minoots.installation")
     for function in (
-        "is_agent_binding", "is_action_bundle", "is_action", "is_labels", "is_json_shallow", "uuid7", "iso", "now",
+        "is_agent_binding", "is_action_bundle", "is_action", "is_url", "is_ipv6", "is_labels", "is_json_shallow", "uuid7", "iso", "now",
     ):
         run(f"drop function minoots.{function}")

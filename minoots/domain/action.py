@@ -1,8 +1,9 @@
 """What a timer does when it fires: actions, bundles, agent bindings, and the rules they keep."""
 
+import ipaddress
 import re
+import unicodedata
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -26,6 +27,13 @@ Kind = Literal["webhook", "agent_prompt", "command", "workflow_event"]
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 _ACTION_ID = re.compile(ACTION_ID)
+# As the schema's is_url has it.
+_URL = re.compile(
+    r"[Hh][Tt][Tt][Pp][Ss]?://(?:(?P<host>[^\x00-\x20\x7f/?#@:\[\]\\]+)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])"
+    r"(?::(?P<port>[0-9]{1,5}))?(?:[/?#][^\x00-\x20\x7f\\]*)?"
+)
+_USER = re.compile(r"[A-Za-z]+://[^/?#]*@")
+_NO_HOST = re.compile(r"[\x00-\x20\x7f-\xa0/?#@:\[\]\\]")
 # What the sender sets itself, and what would let a request become another one.
 _OWN_HEADERS = {"host", "content-length", "transfer-encoding", "connection", "cookie", "upgrade", "te", "trailer"}
 _OWN_PREFIXES = ("webhook-", "proxy-", "x-minoots-")
@@ -119,18 +127,25 @@ def _check_webhook(parameters: dict[str, Any], pointer: str) -> list[Finding]:
 def _url_faults(url: str) -> list[str]:
     if len(url) > URL_CHARACTERS:
         return [f"a URL has at most {URL_CHARACTERS} characters"]
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return ["this is no URL; write it as https://example.com/path"]
-    if parts.scheme.lower() not in {"http", "https"} or not parts.hostname or port == 0 or parts.netloc.endswith(":"):
-        return ["a webhook goes to an http or https URL with a host, as https://example.com/path"]
-    if "@" in parts.netloc:
-        return ["a URL may not carry a user or password; put credentials into headers"]
-    if any(c.isspace() or ord(c) < 0x20 or ord(c) == 0x7F or c == "\\" for c in url):
+    if any(c <= " " or c in "\x7f\\" for c in url):
         return ["a URL may not hold spaces, backslashes or control characters; encode them as %20 and the like"]
+    if _USER.match(url):
+        return ["a URL may not carry a user or password; put credentials into headers"]
+    found = _URL.fullmatch(url)
+    if not found or not 0 < int(found["port"] or 1) < 65536 or not _is_host(found["host"], found["ipv6"]):
+        return ["a webhook goes to an http or https URL with a host, as https://example.com/path"]
     return []
+
+
+def _is_host(name: str | None, address: str | None) -> bool:
+    """Refuses also what would be another host once it is written in compatible characters (UTS 46)."""
+    if name is not None:
+        return name.isascii() or not _NO_HOST.search(unicodedata.normalize("NFKC", name))
+    try:
+        ipaddress.IPv6Address(address or "")
+    except ValueError:
+        return False
+    return True
 
 
 def _header_fault(name: str, value: str) -> str | None:

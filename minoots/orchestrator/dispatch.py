@@ -1,6 +1,7 @@
 """The orchestrator: takes deliveries within its capacity, runs their actions side by side, hands the results on."""
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from minoots.orchestrator.intake import Intake
 from minoots.orchestrator.recording import Recorder
 from minoots.store import deliveries
 from minoots.store.database import Database
-from minoots.store.deliveries import DeliveryKey, Lease
+from minoots.store.deliveries import Lease
 from minoots.store.results import Result
 
 log = structlog.get_logger("minoots.orchestrator")
@@ -32,6 +33,15 @@ RENEW_EVERY_S = 2.0
 RENEW_FOR = timedelta(seconds=10)
 
 _policy = msgspec.json.Decoder(RetryPolicy | None)
+
+
+def _policy_of(lease: Lease) -> RetryPolicy:
+    """The bundle's policy; the default one where it says none, or what no version of ours can have written."""
+    try:
+        return (_policy.decode(lease.retry_policy) if lease.retry_policy else None) or RetryPolicy()
+    except msgspec.DecodeError as wrong:
+        log.warning("orchestrator.policy_unreadable", timer_id=str(lease.key.timer_id), reason=str(wrong))
+        return RetryPolicy()
 
 
 class Orchestrator:
@@ -52,7 +62,10 @@ class Orchestrator:
         self._capacity = capacity
         self._rng = rng
         self._on_more_due = on_more_due
-        self._under_way: dict[DeliveryKey, tuple[Lease, float]] = {}
+        self._under_way: dict[UUID, tuple[Lease, float]] = {}
+        # One at a time, or each of the two ways of taking work would fill the places that the other is filling.
+        self._taking = asyncio.Lock()
+        self._is_draining = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._interval_s = INTERVAL_S
         self._is_idle = asyncio.Event()
@@ -60,16 +73,19 @@ class Orchestrator:
 
     async def take_fired(self, firings: Sequence[tuple[UUID, int]]) -> int:
         """Lease and start what these firings have to do, as far as there is room; how many."""
-        leases = await self._intake.take_fired(firings, max(self._capacity.free, 0))
-        self._start(leases)
+        async with self._taking:
+            room = 0 if self._is_draining else max(self._capacity.free, 0)
+            leases = await self._intake.take_fired(firings, room)
+            self._start(leases)
         return len(leases)
 
     async def take_due(self) -> int:
         """Lease and start deliveries whose time has come, as far as there is room; how many."""
-        if self._capacity.free <= 0:
-            return 0
-        leases = await self._intake.take_due(min(self._capacity.free, BATCH))
-        self._start(leases)
+        async with self._taking:
+            if self._is_draining or self._capacity.free <= 0:
+                return 0
+            leases = await self._intake.take_due(min(self._capacity.free, BATCH))
+            self._start(leases)
         return len(leases)
 
     async def tick(self) -> float:
@@ -87,7 +103,7 @@ class Orchestrator:
     def _start(self, leases: Sequence[Lease]) -> None:
         self._capacity.take(len(leases))
         for lease in leases:
-            self._under_way[lease.key] = (lease, time.monotonic())
+            self._under_way[lease.lease_id] = (lease, time.monotonic())
             running = asyncio.create_task(self._attempt(lease))
             self._tasks.add(running)
             running.add_done_callback(self._tasks.discard)
@@ -127,7 +143,7 @@ class Orchestrator:
 
     def _recorded(self, results: Sequence[Result], filled: int) -> None:
         for result in results:
-            self._under_way.pop(result.lease.key, None)
+            self._under_way.pop(result.lease.lease_id, None)
         self._capacity.give_back(len(results))
         if not self._under_way:
             self._is_idle.set()

@@ -55,12 +55,15 @@ firing as (
       from counted c
      where f.timer_id = c.timer_id and f.occurrence = c.occurrence and f.status = 'dispatching'
  returning f.timer_id, f.occurrence, f.status, c.reason, minoots.firing_json(f) as shown),
--- and a one-shot timer with its firing
+-- and a one-shot timer with its firing; the action that gave up may have done so in an earlier batch
 timer as (
     update minoots.timers t
        set status = f.status, settled_at = minoots.now(), version = t.version + 1,
            failure_reason = case when f.status = 'failed'
-               then left(coalesce('action ' || f.reason, 'an action gave up'), 1000) end
+               then left('action ' || coalesce(f.reason, (
+                   select d.action_id || ' ' || d.dead_reason from minoots.deliveries d
+                    where d.timer_id = f.timer_id and d.occurrence = f.occurrence and d.status = 'dead'
+                    order by d.position limit 1), 'gave up'), 1000) end
       from firing f
      where t.id = f.timer_id and f.status <> 'dispatching' and t.status = 'fired'
  returning t.id, t.tenant_id, t.traceparent, t.status, t.failure_reason, minoots.timer_json(t) as shown,

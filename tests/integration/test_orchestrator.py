@@ -180,13 +180,12 @@ async def test_waiting_for_a_retry_holds_no_place_of_the_bundle(database: Databa
         return web.Response(status=503 if request.path == "/first" and nth == 1 else 200)
 
     async with Receiver(answer) as receiver, orchestrating(database):
-        pair = bundle(webhook(receiver.url("/first"), "first"), webhook(receiver.url("/second"), "second"), **{
-            "backoffInitialMs": 60_000})  # fmt: skip
+        first, second = webhook(receiver.url("/first"), "first"), webhook(receiver.url("/second"), "second")
+        pair = bundle(first, second, backoffInitialMs=60_000)
         (timer,) = await fire(database, sql, pair)
         await eventually(lambda: _has_come(receiver, "/second"))
         assert (await delivery_of(sql, timer, "first"))["status"] == "pending"
-        await sql.execute("update minoots.deliveries set next_attempt_at = minoots.now() where action_id = 'first'"
-                          " and status = 'pending'")  # fmt: skip
+        await sql.execute("update minoots.deliveries set next_attempt_at = minoots.now() where action_id = 'first'")
         await eventually(ended(sql))
     assert [r.path for r in receiver.requests] == ["/first", "/second", "/first"]
 
@@ -371,17 +370,17 @@ async def test_twenty_attempts_without_a_record_are_the_end(database: Database, 
 
 
 async def test_a_lease_is_kept_while_its_action_runs(database: Database, sql: Sql) -> None:
-    """Another orchestrator takes nothing of what is under way, even when recording is later than the lease was long."""
+    """Another orchestrator takes nothing of what is under way, even when it takes longer than the lease was long."""
 
     async def slow(_: web.Request, __: int) -> web.StreamResponse:
-        await asyncio.sleep(4.5)
+        await asyncio.sleep(5.2)
         return web.Response()
 
     async with Receiver(slow) as receiver:
-        (timer,) = await fire(database, sql, bundle(webhook(receiver.url(), timeoutMs=6_000)))
+        (timer,) = await fire(database, sql, bundle(webhook(receiver.url(), timeoutMs=8_000)))
         async with orchestrating(database, "one", margin_ms=500):
             await eventually(lambda: _has_come(receiver, "/hook"))
-            await sql.execute("update minoots.deliveries set next_attempt_at = minoots.now() + interval '2.4 s'")
+            await sql.execute("update minoots.deliveries set next_attempt_at = minoots.now() + interval '4.5 s'")
             async with orchestrating(database, "two"):
                 await eventually(ended(sql))
     assert [(a["outcome"], a["node"]) for a in await attempts_of(sql, timer)] == [("delivered", "one")]
@@ -449,6 +448,22 @@ async def test_no_more_is_under_way_than_the_capacity(database: Database, sql: S
         await eventually(ended(sql, 80))
     assert most == 7
     assert len(receiver.requests) == 80
+
+
+async def test_both_ways_of_taking_work_share_the_capacity(database: Database, sql: Sql) -> None:
+    async def hang(_: web.Request, __: int) -> web.StreamResponse:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    async with Receiver(hang) as receiver:
+        fired = await fire(database, sql, bundle(webhook(receiver.url())), many=20, events=True)
+        await fire(database, sql, bundle(webhook(receiver.url())), many=20)
+        async with orchestrating(database, capacity=10, looping=False) as orchestrator:
+            taken = await asyncio.gather(
+                orchestrator.take_due(), orchestrator.take_fired([(timer, 1) for timer in fired])
+            )
+            assert sum(taken) == 10
+            assert await count(sql, "lease_id is not null", "deliveries") == 10
 
 
 # What is sent

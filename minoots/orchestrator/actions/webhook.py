@@ -1,6 +1,7 @@
 """The webhook: one HTTP request, whose answer is the outcome. Redirects are never followed."""
 
 import asyncio
+import os
 import ssl
 import time
 from types import TracebackType
@@ -146,7 +147,8 @@ def _describe(failed: BaseException) -> str:
         case aiohttp.ClientConnectorCertificateError():
             return "TLS: the certificate is not valid for this host"
         case aiohttp.ClientConnectorError(os_error=OSError() as cause):
-            return f"cannot connect: {cause.strerror or type(cause).__name__}"
+            # Of the number, for the text is the event loop's own and names the address.
+            return f"cannot connect: {os.strerror(cause.errno) if cause.errno else type(cause).__name__}"
         case aiohttp.InvalidURL() | ValueError():
             return "the URL cannot be called"
         case aiohttp.ServerDisconnectedError():
