@@ -50,14 +50,14 @@ CHECKS = [
            return true;
        end $$""",
     "comment on function minoots.is_labels is 'At most 64 labels: keys of 1 to 63, text values of up to 255 characters.'",
-    r"""create function minoots.is_ipv6(address text) returns boolean language plpgsql immutable strict parallel safe as $$
+    r"""create function minoots.is_ipv6(address text) returns boolean language plpgsql immutable strict as $$
        begin
            return family(address::inet) = 6;
        exception when invalid_text_representation then
            return false;
        end $$""",
     "comment on function minoots.is_ipv6 is 'Whether it is an IPv6 address.'",
-    r"""create function minoots.is_url(url text) returns boolean language plpgsql immutable strict parallel safe as $$
+    r"""create function minoots.is_url(url text) returns boolean language plpgsql immutable strict as $$
        declare
            part text[] := regexp_match(url,
                '^[Hh][Tt][Tt][Pp][Ss]?://(?:([^\x01-\x20\x7f/?#@:\[\]\\]+)|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{1,5}))?(?:[/?#][^\x01-\x20\x7f\\]*)?$');
@@ -69,7 +69,7 @@ CHECKS = [
               and (part[1] is null or part[1] !~ '[^\x01-\x7f]' or normalize(part[1], NFKC) !~ '[\x01-\x20\x7f-\xa0/?#@:\[\]\\]');
        end $$""",
     "comment on function minoots.is_url is 'An http or https URL with a host, without a user, spaces or backslashes.'",
-    r"""create function minoots.is_action(action jsonb) returns boolean language plpgsql immutable parallel safe as $$
+    r"""create function minoots.is_action(action jsonb) returns boolean language plpgsql immutable as $$
        declare
            parameters jsonb := action -> 'parameters';
            escalation jsonb := action -> 'escalation';
@@ -100,7 +100,7 @@ CHECKS = [
                        and (parameters ->> 'timeoutMs')::int between 1 and 120000));
        end $$""",
     "comment on function minoots.is_action is 'An action as REST takes it: id, kind, parameters, escalation.'",
-    """create function minoots.is_action_bundle(bundle jsonb) returns boolean language plpgsql immutable strict parallel safe as $$
+    """create function minoots.is_action_bundle(bundle jsonb) returns boolean language plpgsql immutable strict as $$
        declare
            actions jsonb := bundle -> 'actions'; policy jsonb := bundle -> 'retryPolicy'; many integer; a jsonb;
        begin

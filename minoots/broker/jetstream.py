@@ -30,7 +30,7 @@ class Broker:
     def __init__(self, settings: BrokerSettings, name: str) -> None:
         if settings.url is None:
             raise ConfigError("set NATS_URL to the NATS that carries the events, or turn them off: minoots events off")
-        self._url = settings.url
+        self._servers = [server.strip() for server in settings.url.split(",")]
         self._name = name
         self.subject = settings.subject
         self.stream = settings.stream
@@ -47,6 +47,8 @@ class Broker:
         await asyncio.wait([self._connecting], timeout=2)
         if self._connecting.done():
             self._connecting.result()
+        else:
+            await self._on_away()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -74,9 +76,11 @@ class Broker:
     async def _connect(self) -> None:
         """Until it worked once; from then on the client reconnects by itself."""
         while True:
+            # A new one each time: a client that could not connect keeps half of its state.
+            client = Client()
             try:
-                await self.client.connect(
-                    self._url,
+                await client.connect(
+                    self._servers,
                     name=self._name,
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=0.25,  # type: ignore[arg-type]  # seconds, used as any number
@@ -94,7 +98,8 @@ class Broker:
                 await self._on_away()
                 await asyncio.sleep(0.5)
             else:
-                self._js = self.client.jetstream(timeout=2)
+                self.client = client
+                self._js = client.jetstream(timeout=2)
                 await self._on_back()
                 return
 

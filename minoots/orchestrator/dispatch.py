@@ -35,15 +35,6 @@ RENEW_FOR = timedelta(seconds=10)
 _policy = msgspec.json.Decoder(RetryPolicy | None)
 
 
-def _policy_of(lease: Lease) -> RetryPolicy:
-    """The bundle's policy; the default one where it says none, or what no version of ours can have written."""
-    try:
-        return (_policy.decode(lease.retry_policy) if lease.retry_policy else None) or RetryPolicy()
-    except msgspec.DecodeError as wrong:
-        log.warning("orchestrator.policy_unreadable", timer_id=str(lease.key.timer_id), reason=str(wrong))
-        return RetryPolicy()
-
-
 class Orchestrator:
     """Everything one process has under way. `runners` has one runner an action kind."""
 
@@ -162,9 +153,14 @@ class Orchestrator:
 
     async def drain(self, seconds: float) -> None:
         """Let what is under way end and be recorded; what takes longer is left to its lease."""
-        self._is_idle.clear()
-        if self._under_way:
-            await asyncio.wait([asyncio.ensure_future(self._is_idle.wait())], timeout=seconds)
+        self._is_draining = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                # What is being leased at this moment is started first, and then under way like the rest.
+                async with self._taking:
+                    self._is_idle.clear()
+                while self._under_way:
+                    await self._is_idle.wait()
         for running in self._tasks:
             running.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
