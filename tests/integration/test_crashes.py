@@ -16,9 +16,9 @@ INTAKE_STEPS = ["before-lease-commit", "after-lease-commit", "before-dispatch"]
 RESULT_STEPS = ["before-record", "before-record-commit", "after-record-commit"]
 
 SCHEDULE = """
-select minoots.schedule_timer('demo', 'crash', fire_in => interval '300 ms', action_bundle => jsonb_build_object('actions',
-    jsonb_build_array(jsonb_build_object('id', 'call', 'kind', 'webhook', 'parameters',
-        jsonb_build_object('url', $1::text, 'timeoutMs', 700)))))
+select minoots.schedule_timer('demo', 'crash', fire_in => interval '300 ms',
+    action_bundle => jsonb_build_object('actions', jsonb_build_array(jsonb_build_object(
+        'id', 'call', 'kind', 'webhook', 'parameters', jsonb_build_object('url', $1::text, 'timeoutMs', 700)))))
 """
 
 
