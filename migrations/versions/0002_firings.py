@@ -207,7 +207,15 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     run("drop trigger timers_forgotten on minoots.timers")
-    for function in ("forget_timers", "attempt_json", "delivery_json", "lane_of", "firing_as_fired", "timer_as_fired", "firing_json"):
+    for function in (
+        "forget_timers",
+        "attempt_json",
+        "delivery_json",
+        "lane_of",
+        "firing_as_fired",
+        "timer_as_fired",
+        "firing_json",
+    ):
         run(f"drop function minoots.{function}")
     for table in ("attempts", "deliveries", "firings"):
         run(f"drop table minoots.{table}")

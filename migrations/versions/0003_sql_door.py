@@ -40,7 +40,8 @@ TABLES = [
        return encode(sha256(convert_to(request::text, 'UTF8')), 'hex')""",
     "comment on function minoots.request_hash is 'The same for requests that ask the same: jsonb has one spelling.'",
     """create function minoots.lock_idempotency_key(tenant_id text, key text) returns boolean language sql volatile
-       return pg_try_advisory_xact_lock(hashtextextended('minoots:' || tenant_id || ':' || key, 42))""",
+       return pg_try_advisory_xact_lock(hashtextextended(
+           tenant_id || ':' || key, 'minoots.idempotency_keys'::regclass::oid::bigint))""",
     "comment on function minoots.lock_idempotency_key is 'False while another transaction works on a request with this key.'",
 ]
 

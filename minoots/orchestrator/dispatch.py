@@ -159,7 +159,7 @@ class Orchestrator:
                 # What is being leased at this moment is started first, and then under way like the rest.
                 async with self._taking:
                     self._is_idle.clear()
-                while self._under_way:
+                if self._under_way:
                     await self._is_idle.wait()
         for running in self._tasks:
             running.cancel()

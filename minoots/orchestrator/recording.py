@@ -7,12 +7,15 @@ import structlog
 
 from minoots.errors import Unavailable
 from minoots.store.database import ROW_ERRORS, Database, describe_refusal
-from minoots.store.results import Result, record_results
+from minoots.store.results import Result, is_row_locked, record_results
 
 log = structlog.get_logger("minoots.orchestrator")
 
 BATCH = 500
 RETRY_S = 0.5
+# Another recorder has a row for milliseconds; whoever has it longer than this must not hold up the other results.
+LOCK = "500ms"
+POSTPONE_S = 2.0
 
 
 class Recorder:
@@ -33,36 +36,53 @@ class Recorder:
             batch = [await self._queue.get()]
             while len(batch) < BATCH and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
-            self._on_recorded(batch, await self._record(batch))
+            done, filled = await self._record(batch)
+            self._on_recorded(done, filled)
 
-    async def _record(self, batch: Sequence[Result]) -> int:
+    async def _record(self, batch: Sequence[Result]) -> tuple[Sequence[Result], int]:
         """Until it is written, however long Postgres is away: a lease that ends meanwhile makes it a repetition.
 
-        Returns how many places the batch filled.
+        Returns what is written or given up, and how many places that filled. One bad row, or one that somebody has
+        locked, is found by halving, and holds up no other.
         """
         is_told = False
         while True:
             try:
-                return await self._db.repeat(lambda: self._write(batch))
-            except (Unavailable, TimeoutError):
+                return batch, await self._db.repeat(lambda: self._write(batch))
+            except (Unavailable, TimeoutError) as away:
+                if is_row_locked(away):
+                    return await self._halve(batch) if len(batch) > 1 else self._postpone(batch[0])
                 if not is_told:
                     log.warning("orchestrator.results_wait", results=len(batch))
                     is_told = True
                 await asyncio.sleep(RETRY_S)
             except ROW_ERRORS as refused:
-                if len(batch) == 1:
-                    # Its lease ends without a record, which shows as an attempt with an unknown outcome.
-                    log.error("orchestrator.result_refused", reason=describe_refusal(refused))
-                    return 0
-                middle = len(batch) // 2
-                return await self._record(batch[:middle]) + await self._record(batch[middle:])
+                if len(batch) > 1:
+                    return await self._halve(batch)
+                # Its lease ends without a record, which shows as an attempt with an unknown outcome.
+                log.error("orchestrator.result_refused", reason=describe_refusal(refused))
+                return batch, 0
             except Exception:
                 # A defect or a schema in the making: results are kept, for to lose them is worse than to wait.
                 log.exception("orchestrator.results_stuck", results=len(batch))
                 await asyncio.sleep(RETRY_S * 10)
 
+    async def _halve(self, batch: Sequence[Result]) -> tuple[Sequence[Result], int]:
+        middle = len(batch) // 2
+        done, filled = await self._record(batch[:middle])
+        others, more = await self._record(batch[middle:])
+        return [*done, *others], filled + more
+
+    def _postpone(self, result: Result) -> tuple[Sequence[Result], int]:
+        """Its lease is kept meanwhile, like that of everything that is not recorded."""
+        log.warning(
+            "orchestrator.row_locked", timer_id=str(result.lease.key.timer_id), note="tried again until it is free"
+        )
+        asyncio.get_running_loop().call_later(POSTPONE_S, self.put, result)
+        return [], 0
+
     async def _write(self, batch: Sequence[Result]) -> int:
-        async with self._db.guarded() as connection:
+        async with self._db.guarded(lock=LOCK) as connection:
             written, filled = await record_results(self._db, connection, batch)
         if written < len(batch):
             log.info("orchestrator.results_late", late=len(batch) - written, note="their leases had ended")

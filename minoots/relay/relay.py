@@ -8,7 +8,7 @@ Nats-Msg-Id, which the stream drops for two minutes and receivers can drop for e
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import nats.errors
@@ -30,6 +30,10 @@ WINDOW = 256
 # Publishing ends this long after the shard was locked; the server lets go of a silent relay's lock a little later.
 PUBLISH_S = 3.0
 IDLE_IN_TRANSACTION = "5s"
+# Now and then the marks are forgotten, for after a fail-over a standby's sequence may be behind what they were made of:
+# how often at most, and how much of the time a look from the start may take.
+FORGET_EVERY_S = 10.0
+FORGET_SHARE = 0.05
 INTERVAL_S = 0.03
 INTERVAL_MOST_S = 0.1
 
@@ -46,12 +50,29 @@ class Batch:
 
 @dataclass(slots=True)
 class _Progress:
-    """A shard's mark: everything up to it is gone for good. `candidate` becomes the mark when every transaction that
-    was open as it was read (below `xmax`) has ended: until then one of them may still commit a smaller id."""
+    """A shard's mark: everything up to it is gone for good, so that its dead entries are not walked again.
+
+    Ids are drawn before their transactions commit. So `candidate`, up to which everything visible has been published,
+    becomes the mark when a later look has seen everything up to it: one from after the end of every transaction that
+    was open as it was read. Those have numbers below `fence`, which was drawn after that (0: not yet). A snapshot's own
+    xmax would not do: it is above the latest transaction that has ended, and an open one may have a larger number.
+    """
 
     mark: int = 0
     candidate: int = 0
-    xmax: int = 0
+    fence: int = 0
+
+    def draw(self, fence: int) -> None:
+        """`fence` is a transaction's number that was drawn just now."""
+        if self.candidate > self.mark and not self.fence:
+            self.fence = fence
+
+    def settle(self, seen: int | None, xmin: int) -> None:
+        """Nothing is left up to `seen` (None: nothing at all) in a snapshot before which all below `xmin` had ended."""
+        if self.fence and xmin >= self.fence and (seen is None or seen >= self.candidate):
+            self.mark, self.fence = self.candidate, 0
+        if seen is not None and self.candidate <= self.mark < seen:
+            self.candidate = seen
 
 
 class Relay:
@@ -61,7 +82,8 @@ class Relay:
         self._db = database
         self._broker = broker
         self._clock = clock
-        self._progress = {shard: _Progress() for shard in outbox.SHARDS}
+        self._progress: dict[int, _Progress] = {}
+        self._forget_at_s = 0.0
         self._last_shard = 0
         self._is_stream_checked = False
         self._interval_s = INTERVAL_S
@@ -82,31 +104,47 @@ class Relay:
 
     async def run_once(self) -> Batch:
         """Publish up to BATCH events of one shard that has some and that nobody else works on."""
+        waiting = await self._look()
+        return await self._relay_one_of(waiting) if waiting else Batch(0, 0)
+
+    async def _look(self) -> set[int]:
+        """The shards that have something to publish."""
+        began = self._clock.monotonic()
+        is_whole = began >= self._forget_at_s
+        if is_whole:
+            self._progress = {shard: _Progress() for shard in outbox.SHARDS}
         async with self._db.connection() as connection:
             marks = {shard: progress.mark for shard, progress in self._progress.items()}
-            waiting, xmin = await outbox.shards_with_events(self._db, connection, marks)
-        self._advance_marks(xmin)
-        if not waiting:
-            return Batch(0, 0)
+            waiting, xmin = await outbox.look(self._db, connection, marks)
+            idle = [progress for shard, progress in self._progress.items() if shard not in waiting]
+            for progress in idle:
+                progress.settle(None, xmin)
+            if not waiting and any(p.candidate > p.mark and not p.fence for p in idle):
+                fence = await outbox.draw_fence(self._db, connection)
+                for progress in idle:
+                    progress.draw(fence)
+        if is_whole:
+            ended = self._clock.monotonic()
+            self._forget_at_s = ended + max(FORGET_EVERY_S, (ended - began) / FORGET_SHARE)
+        return waiting
+
+    async def _relay_one_of(self, waiting: Collection[int]) -> Batch:
         async with self._db.guarded(idle=IDLE_IN_TRANSACTION) as connection:
-            shard = await outbox.lock_shard(self._db, connection, waiting, self._last_shard + 1)
-            if shard is None:
+            locked = await outbox.lock_shard(self._db, connection, waiting, self._last_shard + 1)
+            if locked is None:
                 return Batch(0, 0)
-            self._last_shard = shard
+            self._last_shard, fence = locked
             deadline = self._clock.monotonic() + PUBLISH_S
-            progress = self._progress[shard]
-            events = await outbox.read_events(self._db, connection, shard, progress.mark, BATCH)
+            for progress in self._progress.values():
+                progress.draw(fence)
+            progress = self._progress[self._last_shard]
+            events = await outbox.read_events(self._db, connection, self._last_shard, progress.mark, BATCH)
             published = await self._publish(events, deadline)
             if published:
-                await outbox.remove_events(self._db, connection, shard, sorted(published))
+                await outbox.remove_events(self._db, connection, self._last_shard, sorted(published))
         if events and len(published) == len(events):
-            progress.candidate, progress.xmax = events[-1].id, events[-1].xmax
+            progress.settle(events[-1].id, events[0].xmin)
         return Batch(len(events), len(published))
-
-    def _advance_marks(self, xmin: int) -> None:
-        for progress in self._progress.values():
-            if progress.candidate > progress.mark and xmin >= progress.xmax:
-                progress.mark = progress.candidate
 
     async def _publish(self, events: Sequence[OutboxEvent], deadline: float) -> list[int]:
         """The ids that were acknowledged. Timers go side by side; a timer's second event waits for its first."""

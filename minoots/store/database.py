@@ -36,6 +36,7 @@ _CONSTRAINTS = {
     "timers_name": ("/name", "a name has 1 to 200 characters"),
     "timers_requested_by": ("/requestedBy", "requestedBy has 1 to 200 characters"),
     "timers_instants": ("/fireAt", "a timer must fire before the year 9000"),
+    "timers_cancelled_by": ("/requestedBy", "requestedBy has 1 to 200 characters"),
     "timers_cancel_reason": ("/reason", "a reason has at most 1,000 characters"),
     "timers_metadata": ("/metadata", "metadata is a JSON object"),
     "timers_metadata_size": (
@@ -94,6 +95,23 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable from lost
 
 
+async def _connect(*given: Any, **options: Any) -> Any:
+    """asyncpg's own; ConfigError for a URL that it cannot read, without the password that may be in it."""
+    try:
+        return await asyncpg.connect(*given, **options)
+    except (ValueError, asyncpg.ClientConfigurationError):
+        raise ConfigError(
+            "MINOOTS_DATABASE_URL is not usable; write it as postgresql://user:password@host:5432/database"
+        ) from None
+
+
+async def reach(url: str) -> None:
+    """Connect once, for what does not work over a pool of ours; raises StoreUnavailable or ConfigError."""
+    with translated():
+        connection = await _connect(url, timeout=5)
+        await connection.close()
+
+
 class Database:
     """A pool of connections to one installation. Works behind PgBouncer in transaction mode."""
 
@@ -107,22 +125,19 @@ class Database:
         self._pool: Pool | None = None
 
     async def __aenter__(self) -> "Database":
-        try:
-            self._pool = await asyncpg.create_pool(
-                self.url,
-                min_size=0,
-                max_size=self._size,
-                connection_class=_Connection,
-                statement_cache_size=200 if self._prepared else 0,
-                max_cacheable_statement_size=64 * 1024,
-                max_inactive_connection_lifetime=300,
-                timeout=5,
-                command_timeout=60,
-            )
-        except (ValueError, asyncpg.ClientConfigurationError) as wrong:
-            raise ConfigError(
-                f"MINOOTS_DATABASE_URL is not usable: {type(wrong).__name__}; write postgresql://user:password@host:5432/database"
-            ) from None
+        # The URL is read when the first connection is made.
+        self._pool = await asyncpg.create_pool(
+            self.url,
+            min_size=0,
+            max_size=self._size,
+            connect=_connect,
+            connection_class=_Connection,
+            statement_cache_size=200 if self._prepared else 0,
+            max_cacheable_statement_size=64 * 1024,
+            max_inactive_connection_lifetime=300,
+            timeout=5,
+            command_timeout=60,
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -1,6 +1,8 @@
 """Brings the schema to the newest revision, and says which revision a database is at; the revisions are Alembic's."""
 
 import asyncio
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from alembic import command
@@ -8,8 +10,11 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 import minoots
+from minoots.store.database import reach
 
 _PACKAGE = Path(minoots.__file__).parent
+# Alembic's environment is one for the whole process.
+_ALEMBIC = threading.Lock()
 
 
 def alembic_config(url: str | None, schema: str) -> Config:
@@ -30,10 +35,20 @@ def newest_revision() -> str:
 
 
 async def upgrade(url: str, schema: str, revision: str = "head") -> None:
-    """Run what is missing, in one transaction. Several at once are safe: they wait for each other."""
-    await asyncio.to_thread(command.upgrade, alembic_config(url, schema), revision)
+    """Run what is missing, in one transaction. Several at once are safe: they wait for each other.
+
+    Raises StoreUnavailable or ConfigError when the database cannot be had.
+    """
+    await reach(url)
+    await asyncio.to_thread(_run, command.upgrade, alembic_config(url, schema), revision)
 
 
 async def downgrade(url: str, schema: str, revision: str) -> None:
     """Undo revisions down to `revision` (`base` undoes all, with everything they hold)."""
-    await asyncio.to_thread(command.downgrade, alembic_config(url, schema), revision)
+    await reach(url)
+    await asyncio.to_thread(_run, command.downgrade, alembic_config(url, schema), revision)
+
+
+def _run(step: Callable[[Config, str], None], config: Config, revision: str) -> None:
+    with _ALEMBIC:
+        step(config, revision)

@@ -1,6 +1,6 @@
 """The relay's statements: lock a shard, read its events in order, remove what NATS acknowledged."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -8,24 +8,27 @@ from minoots.store.database import Connection, Database
 
 SHARDS = range(8)
 
-# Shards with events behind their marks. The snapshot's xmin tells which transactions have surely ended.
+# Each shard, whether it has events behind its mark, and the oldest transaction that may still be open.
 _LOOK = """
-select m.shard, pg_snapshot_xmin(pg_current_snapshot())::text::int8 as xmin
+select m.shard, exists (select from minoots.outbox o where o.shard = m.shard and o.id > m.id) as waits,
+       pg_snapshot_xmin(pg_current_snapshot())::text::int8 as xmin
   from unnest($1::smallint[], $2::int8[]) as m(shard, id)
- where exists (select from minoots.outbox o where o.shard = m.shard and o.id > m.id)
 """
 
 _LOCK = """
-select shard from minoots.outbox_shards where shard = any($1::smallint[]) order by (shard - $2 + 8) % 8 limit 1
+select shard, pg_current_xact_id()::text::int8 as xid from minoots.outbox_shards
+ where shard = any($1::smallint[]) order by (shard - $2 + 8) % 8 limit 1
    for update skip locked
 """
 
 # A statement of its own after the lock: only its snapshot surely lacks what the last holder of the shard removed.
 _READ = """
 select id, event_id, tenant_id, timer_id, kind, minoots.iso(created_at) as at, traceparent, data::text as data,
-       pg_snapshot_xmax(pg_current_snapshot())::text::int8 as xmax
+       pg_snapshot_xmin(pg_current_snapshot())::text::int8 as xmin
   from minoots.outbox where shard = $1 and id > $2 order by id limit $3
 """
+
+_FENCE = "select pg_current_xact_id()::text::int8"
 
 _REMOVE = "delete from minoots.outbox where shard = $1 and id = any($2::int8[])"
 
@@ -34,7 +37,7 @@ _LAG = "select count(*), coalesce(extract(epoch from minoots.now() - min(created
 
 @dataclass(frozen=True, slots=True)
 class OutboxEvent:
-    """An event that waits. `at` and `data` are JSON text; `xmax` is the snapshot's when it was read."""
+    """An event that waits. `at` and `data` are JSON text; transactions below `xmin` had ended when it was read."""
 
     id: int
     event_id: UUID
@@ -44,19 +47,30 @@ class OutboxEvent:
     at: str
     traceparent: str | None
     data: str
-    xmax: int
+    xmin: int
 
 
-async def shards_with_events(db: Database, connection: Connection, marks: Mapping[int, int]) -> tuple[list[int], int]:
-    """Shards that have events behind their marks, and the oldest transaction that may still be open (0: not told)."""
+async def look(db: Database, connection: Connection, marks: Mapping[int, int]) -> tuple[set[int], int]:
+    """The shards that have events behind their marks; and the number below which every transaction has ended."""
     rows = await connection.fetch(db.sql(_LOOK), list(marks), list(marks.values()))
-    return [row["shard"] for row in rows], rows[0]["xmin"] if rows else 0
+    return {row["shard"] for row in rows if row["waits"]}, rows[0]["xmin"]
 
 
-async def lock_shard(db: Database, connection: Connection, shards: Sequence[int], start: int) -> int | None:
-    """Hold one of the shards until the transaction ends, looking from `start` on; None when others hold them all."""
-    shard: int | None = await connection.fetchval(db.sql(_LOCK), list(shards), start)
-    return shard
+async def lock_shard(
+    db: Database, connection: Connection, shards: Collection[int], start: int
+) -> tuple[int, int] | None:
+    """Hold one of the shards until the transaction ends, looking from `start` on; None when others hold them all.
+
+    Also answers this transaction's own number: every transaction that had one before has a smaller one.
+    """
+    row = await connection.fetchrow(db.sql(_LOCK), list(shards), start)
+    return None if row is None else (row["shard"], row["xid"])
+
+
+async def draw_fence(db: Database, connection: Connection) -> int:
+    """A transaction's number that is larger than that of every transaction that has one by now."""
+    xid: int = await connection.fetchval(db.sql(_FENCE))
+    return xid
 
 
 async def read_events(db: Database, connection: Connection, shard: int, mark: int, limit: int) -> list[OutboxEvent]:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import asyncpg
+
 from minoots.domain.outcome import Delivered, Outcome, Rejected, Verdict
 from minoots.store.database import Connection, Database
 from minoots.store.deliveries import Lease
@@ -141,6 +143,11 @@ async def record_results(db: Database, connection: Connection, results: Sequence
         tag = await connection.execute(db.sql(_FILL_PLACES), [k.timer_id for k in gated], [k.occurrence for k in gated])
         filled = int(tag.rsplit(" ", 1)[-1])
     return len(rows), filled
+
+
+def is_row_locked(error: BaseException) -> bool:
+    """Whether a batch was not written because somebody holds one of its rows for longer than we wait."""
+    return isinstance(error.__cause__, asyncpg.LockNotAvailableError)
 
 
 def _word(outcome: Outcome) -> str:

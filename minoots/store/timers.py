@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 import sqlalchemy as sa
 import uuid_utils
+from sqlalchemy.dialects.postgresql import JSONB
 
 from minoots.domain.timer import NewTimer, Timer
 from minoots.store.database import Connection, Database
@@ -123,7 +124,7 @@ async def list_timers(db: Database, connection: Connection, tenant_id: str, want
         query = query.where(t.c.name == wanted.name)
     if wanted.labels:
         held = sa.cast(msgspec.json.encode(wanted.labels).decode(), sa.Text)
-        query = query.where(t.c.labels.op("@>")(sa.cast(held, t.c.labels.type)))
+        query = query.where(t.c.labels.op("@>")(sa.cast(held, JSONB)))
     if wanted.due_before is not None:
         query = query.where(t.c.fire_at < wanted.due_before)
     if wanted.due_after is not None:

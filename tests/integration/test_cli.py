@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import asyncpg
 import pytest
 from aiohttp import web
@@ -421,28 +422,29 @@ async def test_an_import_that_lost_its_server_is_completed_by_a_second(
     minoots: Program, serving: dict[str, str], tmp_path: Path
 ) -> None:
     """The server takes the third timer and dies before it answers."""
-    upstream = serving["MINOOTS_API_ADDRESS"].rpartition(":")[2]
+    upstream = f"http://{serving['MINOOTS_API_ADDRESS']}"
     posts = 0
 
-    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def forward(request: web.Request, _: int) -> web.StreamResponse:
         nonlocal posts
-        from_server, to_server = await asyncio.open_connection("127.0.0.1", int(upstream))
-        try:
-            while request := await reader.read(65_536):
-                posts += request.count(b"POST /timers ")
-                to_server.write(request)
-                answer = await from_server.read(65_536)
-                if posts == 3:
-                    server.close()
-                    return
-                writer.write(answer)
-        finally:
-            to_server.close()
-            writer.close()
+        posts += request.method == "POST"
+        if posts <= 3:
+            headers = {
+                n: v for n, v in request.headers.items() if n in ("X-API-Key", "Content-Type", "Idempotency-Key")
+            }
+            asked = upstream + request.path_qs
+            async with client.request(request.method, asked, headers=headers, data=await request.read()) as answer:
+                content = await answer.read()
+                if posts < 3:
+                    return web.Response(body=content, status=answer.status, content_type=answer.content_type)
+        posts = 4
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
 
-    server = await asyncio.start_server(forward, "127.0.0.1", 0, family=socket.AF_INET)
     file = written(tmp_path, {f"t{n}": old_timer(f"t{n}") for n in range(6)})
-    broken = await program_for(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")("import", file)
+    async with aiohttp.ClientSession() as client, Receiver(answer=forward) as front:
+        broken = await program_for(f"127.0.0.1:{front.port}")("import", file)
     assert broken.code == 5
     assert "run it again" in broken.err
     assert "taken 2, left 0" in broken.out

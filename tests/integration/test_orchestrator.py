@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from aiohttp import web
 
@@ -577,6 +578,23 @@ async def test_what_a_bad_action_says_holds_up_no_other(database: Database, sql:
     assert len(receiver.requests) == 3
     assert await count(sql, "status = 'settled'") == 3
     assert await count(sql, "failure_reason like 'action odd this version cannot run%'") == 5
+
+
+async def test_a_row_that_somebody_has_locked_holds_up_no_other(
+    database: Database, database_url: str, sql: Sql
+) -> None:
+    async with Receiver() as receiver, orchestrating(database):
+        timers = await fire(database, sql, bundle(webhook(receiver.url())), many=40, events=True)
+        holder = await asyncpg.connect(database_url)
+        try:
+            async with holder.transaction():
+                await holder.execute("select from minoots.timers where id = $1 for update", timers[17])
+                await sql.execute("update minoots.deliveries set next_attempt_at = minoots.now()")
+                await eventually(ended(sql, 39), seconds=9)
+        finally:
+            await holder.close()
+        await eventually(ended(sql, 40))
+    assert len(receiver.requests) == 40
 
 
 # The end of a process

@@ -28,11 +28,14 @@ def webhook(**parameters: Any) -> dict[str, Any]:
     [
         {"actions": []},
         {"actions": [action(id=f"a{n}") for n in range(16)], "concurrency": 16},
-        {"actions": [action(id="A" + "_-9" * 20 + "xy", kind=kind)] for kind in ("agent_prompt",)},
+        {"actions": [action(id="A" + "_-9" * 20 + "xy", kind="agent_prompt")]},
         {"actions": [action(id="0", kind="workflow_event", parameters={"any": [1, None]})]},
         {"actions": [webhook(method="GET", headers={"x-a": "tab\tand ümlaut 😀"}, body=None, timeoutMs=120_000)]},
         {"actions": [webhook(url="http://[::1]:8080/?a=b#c")], "retryPolicy": None, "concurrency": None},
-        {"actions": [webhook(url="HTTPS://EXAMPLE.com:65535")], "retryPolicy": {"maxAttempts": 1000, "backoffMultiplier": 1}},
+        {
+            "actions": [webhook(url="HTTPS://EXAMPLE.com:65535")],
+            "retryPolicy": {"maxAttempts": 1000, "backoffMultiplier": 1},
+        },
         {"actions": [webhook(url="https://example.com/" + "x" * 2028)]},
         {"actions": [webhook(body={"any": ["thing"]}, headers=None, method=None, timeoutMs=None)]},
     ],
@@ -61,17 +64,29 @@ def test_what_keeps_the_rules_passes(bundle: Any) -> None:
         ({"actions": [action(id="a~1")]}, "/actionBundle/actions/0/id", "1 to 63"),
         ({"actions": [action(id="a" * 64)]}, "/actionBundle/actions/0/id", "1 to 63"),
         ({"actions": [action(id="a\n")]}, "/actionBundle/actions/0/id", "1 to 63"),
-        ({"actions": [action(escalation={"afterAttempts": 1})]}, "/actionBundle/actions/0/escalation", "does not escalate"),
+        (
+            {"actions": [action(escalation={"afterAttempts": 1})]},
+            "/actionBundle/actions/0/escalation",
+            "does not escalate",
+        ),
         ({"actions": [action(id="a", kind="webhook")]}, "/actionBundle/actions/0/parameters/url", "required"),
         ({"actions": [webhook(urls=1)]}, "/actionBundle/actions/0/parameters/urls", "no field"),
         ({"actions": [webhook(method="TRACE")]}, "/actionBundle/actions/0/parameters/method", "TRACE"),
         ({"actions": [webhook(timeoutMs=120_001)]}, "/actionBundle/actions/0/parameters/timeoutMs", "<= 120000"),
-        ({"actions": [webhook(headers={"a b": "x"})]}, "/actionBundle/actions/0/parameters/headers/a b", "no HTTP header"),
-        ({"actions": [webhook(headers={"a/~": "x"})]}, "/actionBundle/actions/0/parameters/headers/a~1~0", "no HTTP header"),
+        (
+            {"actions": [webhook(headers={"a b": "x"})]},
+            "/actionBundle/actions/0/parameters/headers/a b",
+            "no HTTP header",
+        ),
+        (
+            {"actions": [webhook(headers={"a/~": "x"})]},
+            "/actionBundle/actions/0/parameters/headers/a~1~0",
+            "no HTTP header",
+        ),
         ({"actions": [webhook(headers={"x": "a\r\nb: c"})]}, "/actionBundle/actions/0/parameters/headers/x", "control"),
         ({"actions": [webhook(headers={"x": 1})]}, "/actionBundle/actions/0/parameters/headers", "str"),
     ],
-)  # fmt: skip
+)
 def test_what_breaks_a_rule_is_told_with_its_place(bundle: Any, pointer: str, words: str) -> None:
     (finding,) = refusal(bundle)
     assert finding.pointer == pointer

@@ -1,5 +1,6 @@
 """Durations and instants as people write them."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
 
@@ -76,11 +77,35 @@ def test_a_duration_of_nothing_is_refused(written: str | float) -> None:
 
 @pytest.mark.parametrize(
     "written",
-    ["", " ", "s", "1", "30", "1x", "1s1s", "-1s", "+1s", "1e3s", "P", "PT", "P1DT", "P1Y", "P1M", "PT1S1H", "1 h", "١s",
-     "½h", "1,5h", "1s\n2s", "9" * 101 + "s", "1h-30m", "infinity"],
-)  # fmt: skip
+    [
+        "",
+        " ",
+        "s",
+        "1",
+        "30",
+        "1x",
+        "1s1s",
+        "-1s",
+        "+1s",
+        "1e3s",
+        "P",
+        "PT",
+        "P1DT",
+        "P1Y",
+        "P1M",
+        "PT1S1H",
+        "1 h",
+        "١s",
+        "½h",
+        "1,5h",
+        "1s\n2s",
+        "9" * 101 + "s",
+        "1h-30m",
+        "infinity",
+    ],
+)
 def test_what_is_no_duration_says_how_to_write_one(written: str) -> None:
-    with pytest.raises(ValueError, match='write|written as "30s"'):
+    with pytest.raises(ValueError, match=r'write|written as "30s"'):
         parse_duration(written)
 
 
@@ -98,18 +123,14 @@ def test_a_duration_past_the_year_9000_is_refused(written: str | float) -> None:
 
 @given(st.text(max_size=120))
 def test_no_text_breaks_the_reading_of_a_duration(text: str) -> None:
-    try:
+    with suppress(ValueError):
         assert 0 < parse_duration(text) <= DURATION_MS
-    except ValueError as wrong:
-        assert str(wrong)
 
 
 @given(st.floats() | st.integers())
 def test_no_number_breaks_the_reading_of_a_duration(number: float) -> None:
-    try:
+    with suppress(ValueError):
         assert parse_duration(number) == number
-    except ValueError as wrong:
-        assert str(wrong)
 
 
 @given(INSTANTS)
@@ -145,5 +166,5 @@ def test_instants_are_shown_in_utc_with_microseconds(written: str, shown: str) -
      "9999-12-31T23:59:59-01:00", "٢٠٣٠-01-31T09:00:00Z", "10000-01-01T00:00:00Z", "2030-01-31T09:00:00.Z"],
 )  # fmt: skip
 def test_what_names_no_instant_is_refused_with_how_to_write_one(written: str) -> None:
-    with pytest.raises(ValueError, match="an instant is written|names no instant"):
+    with pytest.raises(ValueError, match=r"an instant is written|names no instant"):
         parse_instant(written)

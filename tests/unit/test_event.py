@@ -19,7 +19,9 @@ ATTRIBUTE = re.compile(r"[a-z0-9]{1,20}")
 REQUIRED = {"id", "source", "specversion", "type"}
 
 
-def made(kind: str = "timer.fired", data: Any = None, traceparent: str | None = None) -> tuple[UUID, UUID, dict[str, Any]]:
+def made(
+    kind: str = "timer.fired", data: Any = None, traceparent: str | None = None
+) -> tuple[UUID, UUID, dict[str, Any]]:
     event_id, timer_id = uuid4(), uuid4()
     shown = envelope(
         event_id, "acme:1@x", timer_id, kind, "2030-01-31T09:00:00.000000Z", json.dumps(data or {}), traceparent
@@ -57,10 +59,11 @@ def test_every_kind_is_a_valid_cloudevent(kind: str) -> None:
 
 def test_the_kinds_are_those_of_the_design() -> None:
     assert set(KINDS) == {
-        *(f"timer.{k}" for k in "scheduled rescheduled paused resumed cancelled fired missed settled failed".split()),
-        *(f"delivery.{k}" for k in "delivered retrying dead escalated confirmed overdue".split()),
-        *(f"lane.{k}" for k in "opened half_opened closed".split()),
-    }
+        "timer.scheduled", "timer.rescheduled", "timer.paused", "timer.resumed", "timer.cancelled", "timer.fired",
+        "timer.missed", "timer.settled", "timer.failed", "delivery.delivered", "delivery.retrying", "delivery.dead",
+        "delivery.escalated", "delivery.confirmed", "delivery.overdue", "lane.opened", "lane.half_opened",
+        "lane.closed",
+    }  # fmt: skip
 
 
 @given(DATA, st.none() | TEXT)
@@ -71,7 +74,14 @@ def test_any_data_and_any_trace_make_valid_json(data: Any, traceparent: str | No
 
 
 def test_a_cut_event_keeps_all_but_what_makes_it_large() -> None:
-    timer = {"id": "x", "name": "é\n", "metadata": {"a": 1}, "actionBundle": {"actions": []}, "agentBinding": {}, "version": 3}
+    timer = {
+        "id": "x",
+        "name": "é\n",
+        "metadata": {"a": 1},
+        "actionBundle": {"actions": []},
+        "agentBinding": {},
+        "version": 3,
+    }
     data = {"timer": timer, "firing": {"occurrence": 1}, "reason": "x"}
     assert json.loads(cut(json.dumps(data))) == {
         "timer": {"id": "x", "name": "é\n", "metadata": None, "actionBundle": None, "agentBinding": None, "version": 3},

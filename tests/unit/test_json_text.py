@@ -1,6 +1,7 @@
 """JSON as it comes: nesting, escapes, numbers, and errors that point at the field."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -15,7 +16,9 @@ from minoots.errors import InvalidTimer, MalformedRequest
 # Text with what is special in JSON in every position: quotes, backslashes, brackets, NUL, surrogate halves.
 TEXT = st.text(alphabet=st.characters(codec="utf-8") | st.sampled_from('"\\[]{}:,u0d\x00\x1f\x7f\n'), max_size=12)
 LEAVES = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
-VALUES = st.recursive(LEAVES | TEXT, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4))
+VALUES = st.recursive(
+    LEAVES | TEXT, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4)
+)
 
 
 def depth(value: Any) -> int:
@@ -83,14 +86,26 @@ def test_nul_is_refused_with_its_place(body: bytes, pointer: str) -> None:
 
 @pytest.mark.parametrize(
     "number",
-    ["9223372036854775808", "-9223372036854775809", "1" * 100, "1e309", "-1E+309", "1e-325", "1.0e400", "1e99999", "12e9999999999"],
+    [
+        "9223372036854775808",
+        "-9223372036854775809",
+        "1" * 100,
+        "1e309",
+        "-1E+309",
+        "1e-325",
+        "1.0e400",
+        "1e99999",
+        "12e9999999999",
+    ],
 )
 def test_numbers_that_no_column_holds_are_refused(number: str) -> None:
     with pytest.raises(InvalidTimer, match="send it as text"):
         check_bounds(f'{{"metadata":{{"a":[{number}]}}}}'.encode())
 
 
-@pytest.mark.parametrize("number", ["9223372036854775807", "-9223372036854775808", "1e308", "-1.5E-300", "5e-324", "0.1234567890123456789"])
+@pytest.mark.parametrize(
+    "number", ["9223372036854775807", "-9223372036854775808", "1e308", "-1.5E-300", "5e-324", "0.1234567890123456789"]
+)
 def test_numbers_within_64_bits_and_the_doubles_pass(number: str) -> None:
     check_bounds(f'{{"metadata":{{"a":{number}}}}}'.encode())
 
@@ -109,10 +124,8 @@ def test_a_body_nested_too_deep_is_refused_and_breaks_nothing(deep: int) -> None
 
 @given(st.binary(max_size=60) | TEXT.map(lambda text: f'{{"name":{text}'.encode()))
 def test_no_bytes_break_the_reading(body: bytes) -> None:
-    try:
-        read_json(body, TimerRequest)
-    except (MalformedRequest, InvalidTimer) as refused:
-        assert refused.detail
+    with suppress(MalformedRequest, InvalidTimer):
+        assert isinstance(read_json(body, TimerRequest), TimerRequest)
 
 
 @given(VALUES, st.integers(0, 60), st.characters(codec="utf-8"))

@@ -11,7 +11,9 @@ from minoots.domain.retry import RetryPolicy
 ANSWER = Answer(12, 503, "busy")
 
 
-def verdict(outcome: Outcome, attempts: int = 1, age: timedelta = timedelta(), policy: RetryPolicy | None = None) -> Verdict:
+def verdict(
+    outcome: Outcome, attempts: int = 1, age: timedelta = timedelta(), policy: RetryPolicy | None = None
+) -> Verdict:
     return judge(outcome, attempts, age, policy or RetryPolicy(), random.Random(1))
 
 
@@ -37,7 +39,9 @@ def test_a_failure_waits_for_its_retry() -> None:
 def test_the_last_attempt_gives_up_and_says_after_how_many() -> None:
     assert verdict(Retry("HTTP 503", ANSWER), 8) == Verdict("dead", reason="gave up after 8 attempts: HTTP 503")
     once = RetryPolicy(max_attempts=1)
-    assert verdict(Retry("HTTP 503", ANSWER), 1, policy=once) == Verdict("dead", reason="gave up after 1 attempt: HTTP 503")
+    assert verdict(Retry("HTTP 503", ANSWER), 1, policy=once) == Verdict(
+        "dead", reason="gave up after 1 attempt: HTTP 503"
+    )
 
 
 def test_attempts_past_the_last_give_up_too() -> None:

@@ -79,9 +79,19 @@ def test_a_delivery_is_too_old_past_its_age_only() -> None:
 
 @pytest.mark.parametrize(
     "written",
-    ['{"maxAttempts":0}', '{"maxAttempts":1001}', '{"maxAttempts":"3"}', '{"maxAgeMs":0}', '{"backoffInitialMs":-1}',
-     '{"backoffMultiplier":0.99}', '{"backoffMultiplier":1001}', '{"backoffMaxMs":31536000001}', '{"maxAttempt":1}', "[]"],
-)  # fmt: skip
+    [
+        '{"maxAttempts":0}',
+        '{"maxAttempts":1001}',
+        '{"maxAttempts":"3"}',
+        '{"maxAgeMs":0}',
+        '{"backoffInitialMs":-1}',
+        '{"backoffMultiplier":0.99}',
+        '{"backoffMultiplier":1001}',
+        '{"backoffMaxMs":31536000001}',
+        '{"maxAttempt":1}',
+        "[]",
+    ],
+)
 def test_a_policy_out_of_its_bounds_is_refused(written: str) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(written, type=RetryPolicy)

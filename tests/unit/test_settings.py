@@ -152,7 +152,9 @@ def test_addresses_are_read(text: str, host: str, port: int) -> None:
     assert Address.parse("X", text) == Address(host, port)
 
 
-@pytest.mark.parametrize("text", ["4000", "h:", "h:0", "h:65536", "h:-1", "h:http", "h:٤٠٠٠", "::1:4000", "[::1]", "http://h:1"])
+@pytest.mark.parametrize(
+    "text", ["4000", "h:", "h:0", "h:65536", "h:-1", "h:http", "h:٤٠٠٠", "::1:4000", "[::1]", "http://h:1"]
+)
 def test_what_is_no_address_says_how_to_write_one(text: str) -> None:
     with pytest.raises(ConfigError, match=r"MINOOTS_API_ADDRESS='.*' is no address; write it as 127\.0\.0\.1:4000"):
         Settings.from_env({"MINOOTS_API_ADDRESS": text})

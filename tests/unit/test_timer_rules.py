@@ -82,11 +82,15 @@ def test_null_is_the_same_as_nothing(field: str) -> None:
         ({"metadata": {"a": "x" * METADATA_BYTES}}, "/metadata", "64 KiB"),
         ({"metadata": nested(33)}, "/metadata", "deeper than 32"),
         ({"actionBundle": {}}, "/actionBundle/actions", "required"),
-        ({"actionBundle": {"actions": [{"id": "a", "kind": "command", "parameters": nested(30)}]}}, "/actionBundle", "deeper"),
+        (
+            {"actionBundle": {"actions": [{"id": "a", "kind": "command", "parameters": nested(30)}]}},
+            "/actionBundle",
+            "deeper",
+        ),
         ({"agentBinding": {"adapter": "x", "target": "t"}}, "/agentBinding/adapter", "invalid enum"),
         ({"agentBinding": {"adapter": "mcp", "target": "t", "payloadTemplate": nested(32)}}, "/agentBinding", "deeper"),
     ],
-)  # fmt: skip
+)
 def test_a_broken_rule_is_told_with_its_place(fields: dict[str, Any], pointer: str, words: str) -> None:
     (finding,) = findings(**fields)
     assert finding.pointer == pointer

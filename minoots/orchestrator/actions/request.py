@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from minoots.domain.event import TYPE_PREFIX
+from minoots.domain.event import envelope
 from minoots.store.deliveries import Lease
 
 
@@ -27,10 +27,14 @@ class ActionRequest:
 
 def request_of(lease: Lease) -> ActionRequest:
     """The attempt under a lease. Built from what was stored as it fired: every attempt has the same body."""
-    event = (
-        f'{{"specversion":"1.0","id":"{lease.event_id}","source":"/minoots/tenants/{lease.tenant_id}",'
-        f'"type":"{TYPE_PREFIX}timer.fired","subject":"{lease.key.timer_id}","time":"{lease.fired_at}",'
-        f'"datacontenttype":"application/json","data":{{"firing":{lease.firing}}}}}'
+    event = envelope(
+        lease.event_id,
+        lease.tenant_id,
+        lease.key.timer_id,
+        "timer.fired",
+        lease.fired_at,
+        f'{{"firing":{lease.firing}}}',
+        lease.traceparent,
     )
     return ActionRequest(
         tenant_id=lease.tenant_id,
@@ -39,6 +43,6 @@ def request_of(lease: Lease) -> ActionRequest:
         action_id=lease.key.action_id,
         kind=lease.kind,
         parameters=lease.parameters or "{}",
-        body=f'{{"timer":{lease.timer},"event":{event}}}',
+        body=f'{{"timer":{lease.timer},"event":{event.decode()}}}',
         traceparent=lease.traceparent,
     )

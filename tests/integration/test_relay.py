@@ -1,0 +1,168 @@
+"""The relay publishes every event, in each timer's order, whatever order transactions commit in."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from minoots.broker.jetstream import Broker
+from minoots.clock import Clock, SystemClock
+from minoots.embedded.nats import EmbeddedNats
+from minoots.relay.relay import FORGET_EVERY_S, Relay
+from minoots.settings import Settings
+from minoots.store.database import Database
+from tests.support.stream import kinds_by_timer, read_stream
+from tests.support.timers import Sql, count
+
+
+class Skipping(SystemClock):
+    """Goes ahead by `skipped_s` when it is told to."""
+
+    skipped_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.skipped_s
+
+
+@contextlib.asynccontextmanager
+async def relaying(settings: Settings, database: Database, clock: Clock | None = None) -> AsyncIterator[Relay]:
+    """A relay that does a round when it is told to; its stream is there."""
+    async with Broker(settings.broker, "test") as broker:
+        await broker.ensure_stream()
+        yield Relay(database, broker, clock or SystemClock())
+
+
+@contextlib.asynccontextmanager
+async def open_transaction(database_url: str) -> AsyncIterator[Sql]:
+    """A transaction of somebody else's, which commits when the block ends."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with connection.transaction():
+            yield connection
+    finally:
+        await connection.close()
+
+
+async def write_event(sql: Sql, kind: str = "timer.scheduled", timer_id: UUID | None = None) -> UUID:
+    """A timer of the first shard and its event, in the order in which every transition writes them."""
+    if timer_id is None:
+        timer_id = UUID(uuid4().hex[:30] + "00")
+        await sql.execute(
+            "insert into minoots.timers (id, tenant_id, fire_at) values ($1, 'demo', '2100-01-01')", timer_id
+        )
+    await sql.execute(
+        "insert into minoots.outbox (tenant_id, timer_id, kind, data) values ('demo', $1, $2, '{}')", timer_id, kind
+    )
+    return timer_id
+
+
+async def last_id(sql: Sql) -> int:
+    return await sql.fetchval("select last_value from minoots.outbox_id_seq")
+
+
+async def relay_all(relay: Relay) -> int:
+    """Rounds until one finds nothing; how many events were published."""
+    published = 0
+    while (done := await relay.run_once()).read:
+        published += done.published
+    return published
+
+
+async def test_an_event_that_commits_after_a_later_one_is_published(
+    settings: Settings, database: Database, database_url: str, sql: Sql
+) -> None:
+    """Its id is the smaller one, and it is not there yet when the larger one is relayed."""
+    async with relaying(settings, database) as relay:
+        async with open_transaction(database_url) as slow:
+            await write_event(slow)
+            await write_event(sql)
+            assert await relay_all(relay) == 1
+        assert await relay_all(relay) == 1
+    assert not await count(sql, "true", "outbox")
+
+
+async def test_the_mark_waits_for_an_open_transaction_with_a_large_number_too(
+    settings: Settings, database: Database, database_url: str, sql: Sql
+) -> None:
+    """The open one has the larger number and the smaller id, so that no ended one has a number above its own."""
+    async with relaying(settings, database) as relay, open_transaction(database_url) as slow:
+        async with open_transaction(database_url) as first:
+            await first.fetchval("select pg_current_xact_id()")
+            await write_event(slow)
+            await write_event(first)
+        assert await relay_all(relay) == 1
+        for _ in range(4):
+            await write_event(sql)
+            assert await relay_all(relay) == 1
+        await slow.execute("commit; begin")
+        assert await relay_all(relay) == 1
+    assert not await count(sql, "true", "outbox")
+
+
+async def test_the_mark_follows_what_is_gone(settings: Settings, database: Database, sql: Sql) -> None:
+    """So that a relay does not walk, in each round, what it has removed before vacuum did."""
+    async with relaying(settings, database) as relay:
+        for _ in range(3):
+            await write_event(sql)
+            await relay_all(relay)
+        for _ in range(3):
+            assert not (await relay.run_once()).read
+        assert relay._progress[0].mark == await last_id(sql)
+
+
+async def test_an_event_below_the_mark_waits_for_the_next_look_from_the_start(
+    settings: Settings, database: Database, sql: Sql
+) -> None:
+    """After a fail-over, a standby's sequence can be behind what the lost primary had handed out."""
+    clock = Skipping()
+    async with relaying(settings, database, clock) as relay:
+        for _ in range(20):
+            await write_event(sql)
+        await relay_all(relay)
+        for _ in range(3):
+            await relay.run_once()
+        await sql.execute("select setval('minoots.outbox_id_seq', 3)")
+        await write_event(sql)
+        assert await relay_all(relay) == 0, "it lies below the mark"
+        clock.skipped_s = FORGET_EVERY_S + 1
+        assert await relay_all(relay) == 1
+
+
+async def test_one_timers_events_stay_in_order_across_batches_and_failures(
+    settings: Settings, database: Database, nats: EmbeddedNats, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every third publish is lost on its way back: the same event comes again, and none overtakes it."""
+    async with relaying(settings, database) as relay:
+        timers = [await write_event(sql, "timer.step-00") for _ in range(20)]
+        for step in range(1, 12):
+            for timer in timers:
+                await write_event(sql, f"timer.step-{step:02}", timer)
+        js = relay._broker.js
+        real, calls = js.publish, 0
+
+        async def flaky(*args: object, **kwargs: object) -> object:
+            nonlocal calls
+            calls += 1
+            answer = await real(*args, **kwargs)
+            if calls % 3 == 0:
+                raise TimeoutError
+            return answer
+
+        monkeypatch.setattr(js, "publish", flaky)
+        assert await relay_all(relay) == 240
+    kinds = kinds_by_timer(await read_stream(nats.url))
+    assert kinds == {str(timer): [f"timer.step-{step:02}" for step in range(12)] for timer in timers}
+
+
+async def test_two_relays_share_the_shards_and_publish_everything_once(
+    settings: Settings, database: Database, nats: EmbeddedNats, sql: Sql
+) -> None:
+    await sql.execute("select minoots.schedule_timer('demo', fire_in => '1 hour') from generate_series(1, 4000)")
+    async with relaying(settings, database) as one, relaying(settings, database) as other:
+        shares = await asyncio.gather(relay_all(one), relay_all(other))
+    assert sum(shares) == 4_000
+    assert min(shares) > 0
+    assert len(await read_stream(nats.url)) == 4_000

@@ -1,0 +1,224 @@
+"""The revisions: up, down, and up again with rows present; one head; and the tables as the code knows them."""
+
+import ast
+import json
+import re
+import warnings
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from minoots.domain.outcome import Answer, Delivered, Retry
+from minoots.service.timers import Timers
+from minoots.settings import StoreSettings
+from minoots.store.database import Database
+from minoots.store.migrate import alembic_config, downgrade, newest_revision, upgrade
+from minoots.store.tables import metadata
+from minoots.wiring import ROLES
+from tests.conftest import DatabaseServer, with_database
+from tests.support.life import DEAD, DELIVERED, attempt, fire, make_deliveries_due
+from tests.support.rules import WHOLE
+from tests.support.schema import contents, describe
+from tests.support.timers import Sql, bundle, count, insert_timers, webhook
+
+SCRIPTS = ScriptDirectory.from_config(alembic_config(None, "minoots"))
+REVISIONS = [script.revision for script in reversed(list(SCRIPTS.walk_revisions()))]
+# What earlier revisions know of what tables_of is asked about.
+FOLDER = Path(SCRIPTS.versions)
+
+
+@pytest.fixture
+async def empty_url(database_server: DatabaseServer) -> AsyncIterator[str]:
+    """A database without anything of ours."""
+    name = f"test_{uuid4().hex[:12]}"
+    server = await asyncpg.connect(database_server.url)
+    await server.execute(f'create database "{name}"')
+    url = with_database(database_server.url, name)
+    yield url
+    await server.execute(f'drop database "{name}" with (force)')
+    await server.close()
+
+
+@pytest.fixture
+async def empty(empty_url: str) -> AsyncIterator[Sql]:
+    connection = await asyncpg.connect(empty_url)
+    yield connection
+    await connection.close()
+
+
+async def live(url: str, sql: Sql) -> None:
+    """Leave rows of every kind in the newest schema."""
+    async with Database(StoreSettings(url, "minoots", 2, True)) as database:
+        await sql.execute(
+            "select minoots.schedule_timer('demo', 'x', fire_in => '1 h', metadata => $1, idempotency_key => 'k')",
+            json.dumps(WHOLE["metadata"]),
+        )
+        for outcome, verdict in (
+            (Delivered(Answer(1, 200, "ok")), DELIVERED),
+            (Retry("HTTP 500", Answer(1, 500)), DEAD),
+        ):
+            await insert_timers(sql, 1, actions=bundle(webhook("http://h/")))
+            await fire(database)
+            await make_deliveries_due(sql)
+            await attempt(database, outcome, verdict)
+        await sql.execute("insert into minoots.nodes values ('here', $1, '1')", ROLES[0])
+
+
+# ---- the files ----
+
+
+def test_there_is_one_head_and_one_line_of_revisions() -> None:
+    assert SCRIPTS.get_heads() == [newest_revision()]
+    assert [SCRIPTS.get_revision(revision).down_revision for revision in REVISIONS] == [None, *REVISIONS[:-1]]
+    assert sorted(REVISIONS) == REVISIONS
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.py")), ids=lambda file: file.stem)
+def test_a_revision_stands_for_itself(file: Path) -> None:
+    """It is frozen: what the code becomes later changes nothing of it."""
+    names = {
+        name.split(".")[0]
+        for node in ast.walk(ast.parse(file.read_text()))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert names <= {"sqlalchemy", "alembic"}
+    assert re.match(r"\d{4}_", file.name)
+
+
+# ---- up and down ----
+
+
+async def test_down_to_the_base_leaves_nothing_and_up_again_leaves_the_same(empty_url: str, empty: Sql) -> None:
+    await upgrade(empty_url, "minoots")
+    first = await describe(empty)
+    await downgrade(empty_url, "minoots", "base")
+    left = await describe(empty)
+    assert set(left["tables"]) == {"alembic_version"}
+    assert left["functions"] == {}
+    await upgrade(empty_url, "minoots")
+    assert await describe(empty) == first
+
+
+async def test_each_revision_undoes_what_it_did(empty_url: str, empty: Sql) -> None:
+    before: list[Any] = []
+    for revision in REVISIONS:
+        await upgrade(empty_url, "minoots", revision)
+        before.append(await describe(empty))
+    for revision, expected in list(zip(REVISIONS, before, strict=True))[-2::-1]:
+        await downgrade(empty_url, "minoots", revision)
+        assert await describe(empty) == expected, f"down to {revision}"
+
+
+async def test_up_and_down_with_rows_keeps_what_both_sides_know(database_url: str, sql: Sql) -> None:
+    await live(database_url, sql)
+    before = await contents(sql)
+    assert [table for table, rows in before.items() if not rows] == []
+    for revision in REVISIONS[-2::-1]:
+        await downgrade(database_url, "minoots", revision)
+        kept = await contents(sql)
+        del kept["alembic_version"]
+        assert kept == {table: before[table] for table in kept}, f"down to {revision}"
+        assert kept["timers"]
+    await upgrade(database_url, "minoots")
+    assert (await contents(sql))["timers"] == before["timers"]
+    async with Database(StoreSettings(database_url, "minoots", 2, True)) as database:
+        (timer,) = [one for one in before["timers"] if one["name"] == "x"]
+        assert (await Timers(database).cancel("demo", timer["id"], "ann")).status == "cancelled"
+
+
+async def test_down_to_the_base_with_rows_is_not_in_the_way_of_a_new_beginning(database_url: str, sql: Sql) -> None:
+    await live(database_url, sql)
+    await downgrade(database_url, "minoots", "base")
+    await upgrade(database_url, "minoots")
+    assert await count(sql, "true") == 0
+    assert await count(sql, "events", "installation") == 1
+    assert await count(sql, "true", "outbox_shards") == 8
+
+
+async def test_a_revision_that_fails_leaves_nothing_of_itself(empty_url: str, empty: Sql) -> None:
+    await upgrade(empty_url, "minoots", REVISIONS[0])
+    before = await describe(empty)
+    # In the way of the last revision, so that those between have run already.
+    await empty.execute("create table minoots.nodes (x int)")
+    with pytest.raises(sa.exc.ProgrammingError, match="already exists"):
+        await upgrade(empty_url, "minoots")
+    await empty.execute("drop table minoots.nodes")
+    assert await describe(empty) == before
+    await upgrade(empty_url, "minoots")
+
+
+# ---- the tables in the code ----
+
+
+def plain(columns: Mapping[str, str]) -> dict[str, str]:
+    return {name: re.sub(r"'(\d+)'::(smallint|bigint)$", r"\1", shown) for name, shown in columns.items()}
+
+
+def engine(url: str) -> AsyncEngine:
+    # A user named minoots would have the schema minoots in its search path, and then tables show up without a schema.
+    connect = partial(asyncpg.connect, url, server_settings={"search_path": "public"})
+    return create_async_engine("postgresql+asyncpg://", poolclass=sa.NullPool, async_creator=connect)
+
+
+async def test_the_tables_in_the_code_are_those_of_the_schema(database_url: str) -> None:
+    def compare(connection: sa.Connection) -> list[Any]:
+        options = {
+            "include_schemas": True,
+            "include_name": lambda name, kind, _: kind != "schema" or name == "minoots",
+            "version_table_schema": "minoots",
+            "compare_type": True,
+            "compare_server_default": True,
+        }
+        return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+
+    opened = engine(database_url)
+    async with opened.connect() as connection:
+        with warnings.catch_warnings():
+            # Postgres writes a generated column's expression in its own way; the next test compares them.
+            warnings.filterwarnings("ignore", "Computed default on .* cannot be modified")
+            found = await connection.run_sync(compare)
+    await opened.dispose()
+    changes = [change for group in found for change in (group if isinstance(group, list) else [group])]
+    # Comments are the revisions' alone: the code has no use for them, and would have to repeat every one.
+    assert [change for change in changes if change[0] not in {"remove_table_comment", "modify_comment"}] == []
+
+
+async def test_tables_made_by_the_code_are_those_that_the_revisions_make(database_url: str, sql: Sql) -> None:
+    """Columns, defaults, generated columns, keys and indexes. CHECKs and storage settings are the revisions' alone."""
+    migrated = await describe(sql)
+    await sql.execute("drop function minoots.forget_timers cascade")
+    for table in metadata.tables.values():
+        await sql.execute(f"drop table minoots.{table.name} cascade")
+    opened = engine(database_url)
+    async with opened.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+    await opened.dispose()
+    made = await describe(sql)
+    # A default that is a number is kept with its type when it comes as text; it is the same number.
+    assert plain(made["columns"]) == plain(migrated["columns"])
+    assert made["indexes"] == {
+        # When a block range is summarized is a storage setting.
+        name: shown.replace(" WITH (autosummarize='on')", "")
+        for name, shown in migrated["indexes"].items()
+    }
+
+    def keys(schema: Any) -> dict[str, str]:
+        return {name: shown for name, shown in schema["constraints"].items() if shown.startswith(("PRIMARY", "UNIQUE"))}
+
+    assert keys(made) == keys(migrated)

@@ -1,0 +1,354 @@
+"""What the hot statements touch among 50,000 rows: bounds on the plan and on pages, never on a stopwatch."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from minoots.settings import StoreSettings
+from minoots.store import deliveries, firings, idempotency, outbox, timers
+from minoots.store.database import Database
+from minoots.store.firings import START, Mark
+from minoots.store.timers import TimerFilter
+from tests.support.timers import Sql
+
+ROWS = 50_000
+# Of the timers: most have fired, some wait, some of these are due.
+SEED = """
+insert into minoots.timers (id, tenant_id, name, created_at, fire_at, status, fired_at, occurrence)
+select minoots.uuid7(), case when g % 10 = 0 then 'small' else 'large' end, 'timer ' || g,
+       minoots.now() - interval '1 day', minoots.now() + (g - 46000) * interval '1 s',
+       case when g <= 42000 then 'fired' else 'scheduled' end, case when g <= 42000 then minoots.now() end,
+       (g <= 42000)::int
+  from generate_series(1, 50000) g;
+insert into minoots.firings (tenant_id, timer_id, occurrence, status, nominal_at, due_at, fired_at, open_deliveries,
+                             timer_version)
+select tenant_id, id, 1, 'dispatching', fire_at, fire_at - interval '1 day', fire_at - interval '1 day', 1, 2
+  from minoots.timers where status = 'fired';
+insert into minoots.deliveries (tenant_id, timer_id, occurrence, action_id, kind, lane, status, next_attempt_at,
+                                delivered_at)
+select tenant_id, id, 1, 'call', 'webhook', 'http://h', case when nth <= 32000 then 'delivered' else 'pending' end,
+       case when nth > 32000 then minoots.now() + (nth - 33000) * interval '1 s' end,
+       case when nth <= 32000 then minoots.now() end
+  from (select *, row_number() over (order by fire_at) as nth from minoots.timers where status = 'fired') t;
+insert into minoots.outbox (tenant_id, timer_id, kind, data)
+select tenant_id, id, 'timer.fired', '{}' from minoots.timers;
+insert into minoots.idempotency_keys
+select 'large', g::text, 'x', '{}', minoots.now() - g * interval '2 s' from generate_series(1, 50000) g;
+vacuum (analyze) minoots.timers, minoots.firings, minoots.deliveries, minoots.outbox, minoots.idempotency_keys;
+"""
+TABLES = {"timers", "firings", "deliveries", "outbox", "idempotency_keys"}
+
+
+@dataclass
+class Plan:
+    """One statement's plan with what it did: pages touched, rows read, and by which way."""
+
+    pages: int
+    read: int = 0
+    indexes: set[str] = field(default_factory=set)
+    scanned: set[str] = field(default_factory=set)
+    sorts: int = 0
+
+    @classmethod
+    def of(cls, explained: dict[str, Any]) -> "Plan":
+        root = explained["Plan"]
+        plan = cls(root["Shared Hit Blocks"] + root["Shared Read Blocks"])
+        plan._walk(root)
+        return plan
+
+    def _walk(self, node: dict[str, Any]) -> None:
+        if "Scan" in node["Node Type"]:
+            loops = node["Actual Loops"]
+            removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+            if node.get("Relation Name") in TABLES:
+                self.read += round((node["Actual Rows"] + removed) * loops)
+                if node["Node Type"] == "Seq Scan":
+                    self.scanned.add(node["Relation Name"])
+        if "Index Name" in node:
+            self.indexes.add(node["Index Name"])
+        self.sorts += "Sort" in node["Node Type"]
+        for inner in node.get("Plans", ()):
+            self._walk(inner)
+
+
+class Explaining:
+    """Stands where the store expects a connection: it explains each statement for real, and answers nothing."""
+
+    def __init__(self, sql: Sql) -> None:
+        self._sql = sql
+        self.plans: list[Plan] = []
+
+    async def _explain(self, statement: str, *values: Any) -> None:
+        told = await self._sql.fetchval(f"explain (analyze, buffers, format json) {statement}", *values)
+        self.plans.append(Plan.of(json.loads(told)[0]))
+
+    async def fetch(self, statement: str, *values: Any) -> list[Any]:
+        await self._explain(statement, *values)
+        return []
+
+    async def fetchval(self, statement: str, *values: Any) -> None:
+        await self._explain(statement, *values)
+
+    async def fetchrow(self, statement: str, *values: Any) -> None:
+        await self._explain(statement, *values)
+
+    async def execute(self, statement: str, *values: Any) -> str:
+        await self._explain(statement, *values)
+        return "DONE 0"
+
+    @property
+    def plan(self) -> Plan:
+        (only,) = self.plans
+        return only
+
+
+@pytest.fixture(scope="module")
+def seeded(module_database_url: str) -> str:
+    async def seed() -> None:
+        connection = await asyncpg.connect(module_database_url)
+        for statement in SEED.split(";\n"):
+            if statement.strip():
+                await connection.execute(statement)
+        await connection.close()
+
+    asyncio.run(seed())
+    return module_database_url
+
+
+@pytest.fixture
+async def plain(seeded: str) -> Any:
+    """A connection whose changes are rolled back."""
+    connection = await asyncpg.connect(seeded)
+    transaction = connection.transaction()
+    await transaction.start()
+    yield connection
+    await transaction.rollback()
+    await connection.close()
+
+
+@pytest.fixture
+def explaining(plain: Sql) -> Any:
+    return Explaining(plain)
+
+
+@pytest.fixture
+async def db(seeded: str) -> Any:
+    """Only for the schema's name: nothing is run through it."""
+    return Database(StoreSettings(seeded, "minoots", 2, True))
+
+
+def walks(plan: Plan, *indexes: str, read: int, pages: int) -> None:
+    """Fails unless these indexes alone are used, so many rows are read at most, and so many pages touched."""
+    assert plan.scanned == set(), plan
+    assert plan.indexes == set(indexes), plan
+    assert plan.read <= read, plan
+    assert plan.pages <= pages, plan
+
+
+async def test_the_seed_is_as_large_as_it_says(plain: Sql) -> None:
+    for table in TABLES - {"firings", "deliveries"}:
+        assert await plain.fetchval(f"select count(*) from minoots.{table}") == ROWS
+    assert await plain.fetchval("select count(*) from minoots.timers where due_at <= minoots.now()") > 3000
+    assert (
+        await plain.fetchval("select count(*) from minoots.deliveries where next_attempt_at <= minoots.now()") >= 1000
+    )
+
+
+# ---- the kernel ----
+
+
+async def test_a_claim_reads_its_batch_and_nothing_else(db: Database, explaining: Explaining) -> None:
+    await firings.claim_due(db, explaining, START, 500)
+    walks(explaining.plan, "timers_due", read=500, pages=2500)
+    assert explaining.plan.sorts == 0
+
+
+async def test_a_claim_behind_a_mark_begins_there(db: Database, explaining: Explaining, plain: Sql) -> None:
+    row = await plain.fetchrow(
+        "select due_at, id from minoots.timers where due_at is not null order by due_at, id offset 3500 limit 1"
+    )
+    await firings.claim_due(db, explaining, Mark(row["due_at"], row["id"]), 500)
+    walks(explaining.plan, "timers_due", read=500, pages=2500)
+
+
+async def test_a_claim_when_nothing_is_due_touches_next_to_nothing(db: Database, explaining: Explaining) -> None:
+    await firings.claim_due(db, explaining, Mark(datetime.now(UTC) + timedelta(minutes=1), UUID(int=0)), 500)
+    walks(explaining.plan, "timers_due", read=0, pages=10)
+
+
+async def test_a_claim_again_reads_what_it_was_told(db: Database, explaining: Explaining, plain: Sql) -> None:
+    rows = await plain.fetch("select due_at, id from minoots.timers where due_at is not null limit 100")
+    await firings.claim_again(db, explaining, [Mark(row["due_at"], row["id"]) for row in rows])
+    assert explaining.plan.scanned == set()
+    assert explaining.plan.read <= 100
+    assert explaining.plan.pages <= 800
+
+
+async def test_the_next_instant_is_one_row(db: Database, explaining: Explaining) -> None:
+    await firings.seconds_to_next(db, explaining, START)
+    await firings.seconds_to_next(db, explaining, None)
+    for plan in explaining.plans:
+        walks(plan, "timers_due", read=1, pages=10)
+
+
+async def test_firing_finds_its_timers_by_key(db: Database, explaining: Explaining, plain: Sql) -> None:
+    rows = await plain.fetch("select due_at, id from minoots.timers where due_at is not null order by due_at limit 50")
+    await firings.fire_timers(db, explaining, [Mark(row["due_at"], row["id"]) for row in rows])
+    assert explaining.plan.scanned == set()
+    assert "timers_pkey" in explaining.plan.indexes
+    assert explaining.plan.read <= 50
+    assert await plain.fetchval("select count(*) from minoots.firings") == 42_050
+
+
+async def test_a_long_transaction_elsewhere_costs_a_claim_behind_its_mark_nothing(
+    database_url: str, sql: Sql, database: Database
+) -> None:
+    """Nobody can vacuum what it may still see: without the mark each claim walks all that was fired since."""
+    await sql.execute(
+        "insert into minoots.timers (tenant_id, fire_at) "
+        "select 'demo', minoots.now() + g * interval '1 ms' - interval '1 h' from generate_series(1, 6000) g"
+    )
+    await sql.execute("update minoots.timers set created_at = fire_at")
+    await sql.execute("vacuum (analyze) minoots.timers")
+    other = await asyncpg.connect(database_url)
+    try:
+        async with other.transaction(isolation="repeatable_read", readonly=True):
+            await other.fetchval("select count(*) from minoots.timers")
+            mark = START
+            for _ in range(5):
+                async with database.transaction() as connection:
+                    claimed = await firings.claim_due(database, connection, mark, 1000)
+                    assert await firings.fire_timers(database, connection, claimed) == 1000
+                    mark = claimed[-1]
+            await sql.execute("vacuum minoots.timers")
+            explaining = Explaining(sql)
+            async with sql.transaction():
+                await firings.claim_due(database, explaining, START, 10)
+                await firings.claim_due(database, explaining, mark, 10)
+                await firings.seconds_to_next(database, explaining, mark)
+    finally:
+        await other.close()
+    without, behind, next_instant = explaining.plans
+    assert behind.pages < 60
+    assert next_instant.pages < 20
+    assert without.pages > 5 * behind.pages
+
+
+# ---- the relay ----
+
+
+async def test_the_relay_reads_a_shard_in_order_and_no_more_than_its_batch(
+    db: Database, explaining: Explaining
+) -> None:
+    await outbox.read_events(db, explaining, 3, 0, 256)
+    walks(explaining.plan, "outbox_pkey", read=256, pages=600)
+    assert explaining.plan.sorts == 0
+
+
+async def test_looking_for_work_asks_each_shard_for_one_row(db: Database, explaining: Explaining) -> None:
+    await explaining.fetch(db.sql(outbox._LOOK), list(outbox.SHARDS), [0] * 8)
+    walks(explaining.plan, "outbox_pkey", read=8, pages=60)
+
+
+async def test_looking_behind_the_marks_when_all_is_sent_touches_next_to_nothing(
+    db: Database, explaining: Explaining
+) -> None:
+    await explaining.fetch(db.sql(outbox._LOOK), list(outbox.SHARDS), [10**9] * 8)
+    walks(explaining.plan, "outbox_pkey", read=0, pages=60)
+
+
+async def test_removing_events_finds_them_by_key(db: Database, explaining: Explaining, plain: Sql) -> None:
+    ids = await plain.fetchval("select array_agg(id) from (select id from minoots.outbox where shard = 3 limit 200) x")
+    await outbox.remove_events(db, explaining, 3, ids)
+    walks(explaining.plan, "outbox_pkey", read=200, pages=1500)
+
+
+# ---- the orchestrator ----
+
+
+async def test_due_deliveries_are_read_by_their_instant(db: Database, explaining: Explaining) -> None:
+    await deliveries.find_due(db, explaining, 200)
+    walks(explaining.plan, "deliveries_next", read=200, pages=1200)
+    assert explaining.plan.sorts == 0
+
+
+async def test_the_next_deliverys_instant_is_one_row(db: Database, explaining: Explaining) -> None:
+    await deliveries.seconds_to_next(db, explaining)
+    walks(explaining.plan, "deliveries_next", read=1, pages=10)
+
+
+async def test_the_deliveries_of_a_message_are_found_by_key(db: Database, explaining: Explaining, plain: Sql) -> None:
+    rows = await plain.fetch("select timer_id, occurrence from minoots.firings limit 50")
+    await deliveries.find_fired(db, explaining, [(row[0], row[1]) for row in rows])
+    assert explaining.plan.indexes == {"deliveries_pkey"}
+    assert explaining.plan.read <= 50
+    assert explaining.plan.pages <= 400
+
+
+# ---- the doors ----
+
+
+async def test_one_timer_is_one_row(db: Database, explaining: Explaining, plain: Sql) -> None:
+    timer_id = await plain.fetchval("select id from minoots.timers limit 1")
+    await timers.get_timer(db, explaining, "large", timer_id)
+    await timers.cancel_timer(db, explaining, "large", timer_id, "ann", None)
+    got, cancelled = explaining.plans
+    walks(got, "timers_pkey", read=1, pages=10)
+    assert cancelled.indexes == {"timers_pkey"}
+    assert cancelled.scanned == set()
+
+
+@pytest.mark.parametrize("tenant", ["large", "small", "none"])
+async def test_a_page_of_a_list_reads_a_page(tenant: str, db: Database, explaining: Explaining) -> None:
+    await timers.list_timers(db, explaining, tenant, TimerFilter(limit=51))
+    walks(explaining.plan, "timers_by_tenant", read=51, pages=300)
+    assert explaining.plan.sorts == 0
+
+
+async def test_a_page_far_behind_costs_no_more_than_the_first(db: Database, explaining: Explaining, plain: Sql) -> None:
+    after = await plain.fetchval(
+        "select id from minoots.timers where tenant_id = 'large' order by id offset 100 limit 1"
+    )
+    await timers.list_timers(db, explaining, "large", TimerFilter(limit=51, after=after))
+    walks(explaining.plan, "timers_by_tenant", read=51, pages=300)
+
+
+async def test_firings_of_a_timer_are_found_by_key(db: Database, explaining: Explaining, plain: Sql) -> None:
+    timer_id = await plain.fetchval("select timer_id from minoots.firings limit 1")
+    await firings.list_firings(db, explaining, "large", timer_id, None, 51)
+    await firings.get_firing(db, explaining, "large", timer_id, 1)
+    listed, got = explaining.plans
+    walks(listed, "firings_pkey", read=1, pages=10)
+    assert got.indexes >= {"firings_pkey"}
+    assert got.scanned == set()
+    assert got.read <= 2
+
+
+async def test_a_key_is_one_row(db: Database, explaining: Explaining) -> None:
+    await idempotency.find_answer(db, explaining, "large", "77", "{}")
+    walks(explaining.plan, "idempotency_keys_pkey", read=1, pages=10)
+
+
+# ---- what is done beside ----
+
+
+async def test_pruning_keys_reads_the_oldest_alone(db: Database, explaining: Explaining, plain: Sql) -> None:
+    await idempotency.prune_keys(db, explaining, 1000)
+    assert explaining.plan.scanned == set()
+    assert explaining.plan.indexes == {"idempotency_keys_by_age"}
+    assert explaining.plan.read <= 2000
+    assert explaining.plan.pages <= 6000
+    assert await plain.fetchval("select count(*) from minoots.idempotency_keys") == ROWS - 1000
+
+
+async def test_the_lateness_of_the_last_hour_does_not_read_every_firing(plain: Sql) -> None:
+    told = await plain.fetchval("explain (analyze, buffers, format json) select * from minoots.lateness")
+    plan = Plan.of(json.loads(told)[0])
+    assert plan.indexes == {"firings_by_instant"}
+    assert plan.pages < 200

@@ -1,0 +1,34 @@
+"""A timer's life without its loops: each step of the production code, once."""
+
+from datetime import timedelta
+
+from minoots.clock import SystemClock
+from minoots.domain.outcome import Outcome, Verdict
+from minoots.kernel.firing import Kernel, Round
+from minoots.orchestrator.intake import Intake
+from minoots.store.database import Database
+from minoots.store.results import Result, record_results
+from tests.support.timers import Sql
+
+
+async def fire(database: Database) -> Round:
+    """One batch of a kernel that has just started."""
+    return await Kernel(database, SystemClock(), 500).run_once()
+
+
+async def make_deliveries_due(sql: Sql) -> None:
+    """What would wait two seconds for a message, or longer for its retry, waits no more."""
+    await sql.execute("update minoots.deliveries set next_attempt_at = minoots.now() where next_attempt_at is not null")
+
+
+async def attempt(database: Database, outcome: Outcome, verdict: Verdict) -> int:
+    """Lease what is due, and record that each attempt ended like this; how many."""
+    leases = await Intake(database, "here", 5_000).take_due(100)
+    async with database.transaction() as connection:
+        written, _ = await record_results(database, connection, [Result(lease, outcome, verdict) for lease in leases])
+    return written
+
+
+DELIVERED = Verdict("delivered")
+DEAD = Verdict("dead", reason="gave up after 1 attempt: HTTP 500")
+LATER = Verdict("pending", wait=timedelta(hours=1))
