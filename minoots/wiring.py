@@ -48,11 +48,13 @@ class Process:
     stop: asyncio.Event
     stack: contextlib.AsyncExitStack
     running: list[Coroutine[Any, Any, None]] = field(default_factory=list)
+    loops: list[Loop] = field(default_factory=list)
 
     def loop(self, name: str, tick: Callable[[], Awaitable[float]], deadline_s: float = 60) -> Loop:
         """A loop of this process, started with the others."""
         made = Loop(name, tick, self.clock, deadline_s)
         self.running.append(made.run(self.stop))
+        self.loops.append(made)
         return made
 
 
@@ -75,7 +77,7 @@ async def run_roles(settings: Settings, roles: Sequence[str], stop: asyncio.Even
             _add_rest(process, readiness)
         if "grpc" in roles:
             _add_grpc(process)
-        process.loop("heartbeat", Heartbeat(database, process.node, roles).tick)
+        process.loop("heartbeat", Heartbeat(database, process.clock, process.node, roles, list(process.loops)).tick)
         log.info("started", node=process.node)
         await _run_all(process.running)
     log.info("stopped")

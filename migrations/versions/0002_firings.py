@@ -197,6 +197,16 @@ CASCADE = [
     "comment on function minoots.forget_timers is 'What belongs to a deleted timer goes with it.'",
     """create trigger timers_forgotten after delete on minoots.timers
        referencing old table as gone for each statement execute function minoots.forget_timers()""",
+    """create function minoots.forget_all_timers() returns trigger language plpgsql as $$
+       begin
+           delete from minoots.attempts;
+           delete from minoots.deliveries;
+           delete from minoots.firings;
+           return null;
+       end $$""",
+    "comment on function minoots.forget_all_timers is 'The same for truncate, which no row trigger sees.'",
+    """create trigger timers_all_forgotten before truncate on minoots.timers
+       for each statement execute function minoots.forget_all_timers()""",
 ]
 
 
@@ -207,8 +217,10 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     run("drop trigger timers_forgotten on minoots.timers")
+    run("drop trigger timers_all_forgotten on minoots.timers")
     for function in (
         "forget_timers",
+        "forget_all_timers",
         "attempt_json",
         "delivery_json",
         "lane_of",

@@ -40,6 +40,8 @@ class Broker:
         self._connecting: asyncio.Task[None] | None = None
         self._was_away = False
         self._is_closing = False
+        self._is_refused = False
+        self._has_fitted = False
 
     async def __aenter__(self) -> "Broker":
         self._connecting = asyncio.create_task(self._connect(), name="broker-connect")
@@ -47,6 +49,8 @@ class Broker:
         await asyncio.wait([self._connecting], timeout=2)
         if self._connecting.done():
             self._connecting.result()
+        elif self._is_refused:
+            raise ConfigError("NATS refuses the credentials in NATS_URL")
         else:
             await self._on_away()
         return self
@@ -91,10 +95,9 @@ class Broker:
                     error_cb=self._on_error,
                     disconnected_cb=self._on_away,
                     reconnected_cb=self._on_back,
+                    closed_cb=self._on_closed,
                 )
-            except (OSError, TimeoutError, ssl.SSLError, nats.errors.Error) as away:
-                if isinstance(away, nats.errors.AuthorizationError | nats.errors.InvalidUserCredentialsError):
-                    raise ConfigError("NATS refuses the credentials in NATS_URL") from None
+            except (OSError, TimeoutError, ssl.SSLError, nats.errors.Error):
                 await self._on_away()
                 await asyncio.sleep(0.5)
             else:
@@ -104,7 +107,18 @@ class Broker:
                 return
 
     async def _on_error(self, error: Exception) -> None:
+        if "authorization" in str(error).lower() and not self._is_refused:
+            self._is_refused = True
+            log.error("broker.refused", note="NATS refuses the credentials in NATS_URL")
         log.debug("broker.error", error=type(error).__name__)
+
+    async def _on_closed(self) -> None:
+        """The client gives up for good at most errors that a server can say; this process does not."""
+        if self._is_closing or self._js is None:
+            return
+        self._js = None
+        await self._on_away()
+        self._connecting = asyncio.create_task(self._connect(), name="broker-connect")
 
     async def _on_away(self) -> None:
         if not self._was_away and not self._is_closing:
@@ -113,7 +127,7 @@ class Broker:
 
     async def _on_back(self) -> None:
         log.info("broker.connected" if not self._was_away else "broker.back")
-        self._was_away = False
+        self._was_away = self._is_refused = False
 
     async def stream_info(self) -> StreamInfo:
         """The stream as it is; NotFoundError when it is missing."""
@@ -135,13 +149,13 @@ class Broker:
         try:
             info = await self.stream_info()
         except NotFoundError:
-            return await self._add(wanted)
-        misfits = list(_misfits(info, wanted))
-        if misfits:
-            raise ConfigError(
+            info = await self._add(wanted)
+        if misfits := _misfits(info, wanted):
+            raise self._unfit(
                 f"the NATS stream {self.stream} does not fit: {'; '.join(misfits)}. "
                 "Remove it, or set another NATS_SUBJECT and MINOOTS_SCHEMA"
             )
+        self._has_fitted = True
         config = info.config
         if (config.max_age, config.max_bytes, config.duplicate_window) != (
             wanted.max_age,
@@ -161,11 +175,14 @@ class Broker:
             try:
                 return await self.stream_info()
             except NotFoundError:
-                raise ConfigError(
-                    f"NATS refuses the stream {self.stream} on {self.subject}.>: {refused.description}"
-                ) from None
+                what = f"NATS refuses the stream {self.stream} on {self.subject}.>: {refused.description}"
+                raise self._unfit(what) from None
         log.info("broker.stream_made", stream=self.stream)
         return info
+
+    def _unfit(self, what: str) -> ConfigError | BrokerUnavailable:
+        """At the start a mistake in the set-up; later something that came between, and may go again: firing goes on."""
+        return BrokerUnavailable(what) if self._has_fitted else ConfigError(what)
 
 
 def _misfits(info: StreamInfo, wanted: StreamConfig) -> list[str]:

@@ -100,10 +100,14 @@ class Orchestrator:
             running.add_done_callback(self._tasks.discard)
 
     async def _attempt(self, lease: Lease) -> None:
-        """Run one attempt and hand its result to the recorder, whatever happens."""
+        """Run one attempt and hand its result to the recorder; without a result the lease is left to end."""
         attempt = lease.attempt_count + 1
-        outcome = await self._run(lease)
-        verdict = judge(outcome, attempt - lease.unknown_count, lease.age, _policy_of(lease), self._rng)
+        try:
+            outcome = await self._run(lease)
+            verdict = judge(outcome, attempt - lease.unknown_count, lease.age, _policy_of(lease), self._rng)
+        except BaseException:
+            self._forget([lease])
+            raise
         self.recorder.put(Result(lease, outcome, verdict))
         log.info(
             f"delivery.{'retrying' if verdict.status == 'pending' else verdict.status}",
@@ -132,12 +136,16 @@ class Orchestrator:
             log.exception("orchestrator.action_broke", kind=lease.kind, timer_id=str(lease.key.timer_id))
             return Retry(f"internal error: {type(broken).__name__}", Answer())
 
-    def _recorded(self, results: Sequence[Result], filled: int) -> None:
-        for result in results:
-            self._under_way.pop(result.lease.lease_id, None)
-        self._capacity.give_back(len(results))
+    def _forget(self, leases: Sequence[Lease]) -> None:
+        """They are under way no more: their places are free, their leases no longer renewed."""
+        for lease in leases:
+            self._under_way.pop(lease.lease_id, None)
+        self._capacity.give_back(len(leases))
         if not self._under_way:
             self._is_idle.set()
+
+    def _recorded(self, results: Sequence[Result], filled: int) -> None:
+        self._forget([result.lease for result in results])
         soon = any(r.verdict.wait is not None and r.verdict.wait.total_seconds() < INTERVAL_MOST_S for r in results)
         if filled or soon:
             self._on_more_due()

@@ -51,6 +51,7 @@ class Messages:
         self._capacity = capacity
         self._pull: JetStreamContext.PullSubscription | None = None
         self._empty = 0
+        self._refusal: str | None = None
 
     async def tick(self) -> float:
         """One fetch; seconds until the next."""
@@ -66,6 +67,12 @@ class Messages:
             if self._empty >= CHECK_EVERY_EMPTY:
                 await self._check_consumer()
             return 0.0
+        except nats.js.errors.APIError as refused:
+            await self._drop()
+            if str(refused.description) != self._refusal:
+                self._refusal = str(refused.description)
+                log.warning("orchestrator.consumer_refused", reason=self._refusal, note="deliveries go out 2 s late")
+            return 0.25
         except (nats.errors.Error, BrokerUnavailable, OSError):
             await self._drop()
             return 0.25

@@ -17,7 +17,7 @@ import structlog
 
 from minoots.broker.jetstream import Broker
 from minoots.clock import Clock
-from minoots.domain.event import cut, envelope
+from minoots.domain.event import bare, cut, envelope
 from minoots.errors import BrokerUnavailable
 from minoots.store import outbox
 from minoots.store.database import Database
@@ -86,6 +86,7 @@ class Relay:
         self._forget_at_s = 0.0
         self._last_shard = 0
         self._is_stream_checked = False
+        self._refusal: str | None = None
         self._interval_s = INTERVAL_S
 
     async def tick(self) -> float:
@@ -172,11 +173,16 @@ class Relay:
         if left <= 0 or not self._broker.is_connected:
             return False
         subject = f"{self._broker.subject}.{event.tenant_id}.{event.kind}"
-        for data in (event.data, None):
+        for shorten in (None, cut, bare):
             body = envelope(
-                event.event_id, event.tenant_id, event.timer_id, event.kind, event.at,
-                cut(event.data) if data is None else data, event.traceparent,
-            )  # fmt: skip
+                event.event_id,
+                event.tenant_id,
+                event.timer_id,
+                event.kind,
+                event.at,
+                event.data if shorten is None else shorten(event.data),
+                event.traceparent,
+            )
             try:
                 await self._broker.js.publish(
                     subject, body, timeout=min(left, 2.0), headers={"Nats-Msg-Id": str(event.event_id)}
@@ -189,7 +195,7 @@ class Relay:
                 return False
             except nats.js.errors.APIError as refused:
                 if refused.err_code != _STREAM_ERROR_TOO_LARGE:
-                    log.warning("relay.refused", kind=event.kind, reason=refused.description)
+                    self._tell_refusal(str(refused.description))
                     return False
                 log.warning("relay.event_cut", event_id=str(event.event_id), kind=event.kind)
             except (nats.errors.Error, BrokerUnavailable, TimeoutError, OSError):
@@ -198,9 +204,19 @@ class Relay:
                 return False
         return False
 
+    def _tell_refusal(self, reason: str) -> None:
+        """Once, for every event of a batch is refused for the same reason, and every batch again."""
+        if reason != self._refusal:
+            self._refusal = reason
+            log.warning("relay.refused", reason=reason)
+
     async def _ensure_stream(self) -> None:
         try:
             await self._broker.ensure_stream()
             self._is_stream_checked = True
+        except nats.js.errors.APIError as refused:
+            raise BrokerUnavailable(
+                f"NATS refuses the stream {self._broker.stream}: {refused.description}"
+            ) from refused
         except (nats.errors.Error, TimeoutError, OSError) as away:
             raise BrokerUnavailable from away

@@ -6,6 +6,7 @@ import structlog
 
 from minoots.domain.json_text import read_json
 from minoots.domain.timer import TimerRequest, admit
+from minoots.errors import MinootsError
 from minoots.service.timers import Timers
 
 log = structlog.get_logger("minoots.demo")
@@ -21,7 +22,13 @@ class Demo:
         self._timers = timers
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Once; ends early when `stop` is set."""
+        """Once; ends early when `stop` is set. A demo that fails says so, and stops nothing else."""
+        try:
+            await self._follow(stop)
+        except (MinootsError, OSError) as failed:
+            log.warning("demo.failed", reason=str(failed))
+
+    async def _follow(self, stop: asyncio.Event) -> None:
         receiver = await asyncio.start_server(self._receive, "127.0.0.1", 0)
         async with receiver:
             port = receiver.sockets[0].getsockname()[1]

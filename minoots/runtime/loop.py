@@ -1,7 +1,6 @@
 """Drain, then wait: the one loop that every role runs, and the one place where a loop's errors end."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -77,5 +76,4 @@ class Loop:
         finally:
             for wait in waits:
                 wait.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(*waits, return_exceptions=True)
+            await asyncio.gather(*waits, return_exceptions=True)

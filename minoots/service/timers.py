@@ -63,7 +63,7 @@ class Timers:
             async with self._db.connection() as connection:
                 created = await timers.insert_timers(self._db, connection, tenant_id, new)
         else:
-            async with self._db.transaction() as connection:
+            async with self._db.guarded(idle="10s", lock="5s") as connection:
                 if idempotency_key is None:
                     created = await self._insert(connection, tenant_id, new, batch)
                 else:

@@ -17,10 +17,8 @@ from minoots.settings import StoreSettings
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
     Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
-    _Base = asyncpg.Connection[asyncpg.Record]
 else:
     Connection = Pool = Any
-    _Base = asyncpg.Connection
 T = TypeVar("T")
 
 # Not after a quote or a word: 'minoots.timer.fired' is a value.
@@ -64,9 +62,12 @@ ROW_ERRORS = (
 _RETRIED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
-class _Connection(_Base):
-    async def reset(self, *, timeout: float | None = None) -> None:
-        """Nothing to reset: no statement of ours leaves state in the session, so the round trip is saved."""
+async def _keep(_connection: Connection) -> None:
+    """Nothing to reset: no statement of ours leaves state in a session, so the round trip of RESET ALL is saved.
+
+    The pool itself has rolled back before what a cancelled task left open: without that a connection would go back
+    inside a transaction, and what is written on it next would never be committed.
+    """
 
 
 @contextlib.contextmanager
@@ -131,7 +132,7 @@ class Database:
             min_size=0,
             max_size=self._size,
             connect=_connect,
-            connection_class=_Connection,
+            reset=_keep,
             statement_cache_size=200 if self._prepared else 0,
             max_cacheable_statement_size=64 * 1024,
             max_inactive_connection_lifetime=300,
@@ -153,14 +154,14 @@ class Database:
         """One connection, each statement its own transaction; StoreUnavailable after 5 s without one."""
         assert self._pool is not None, "the database is not open"
         with translated():
-            async with self._pool.acquire(timeout=5) as connection:
-                if self._prepared:
+            if self._prepared:
+                async with self._pool.acquire(timeout=5) as connection:
                     yield connection
-                else:
-                    # An unnamed statement is parsed and run in two steps: behind PgBouncer only a transaction holds
-                    # both on one server.
-                    async with connection.transaction():
-                        yield connection
+            else:
+                # An unnamed statement is parsed and run in two steps: behind PgBouncer only a transaction holds both
+                # on one server.
+                async with self.guarded() as connection:
+                    yield connection
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

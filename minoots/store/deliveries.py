@@ -60,7 +60,8 @@ lost as (
     select d.tenant_id, d.timer_id, d.occurrence, d.action_id, d.attempt_count + 1, k.leased_at, 'unknown',
            'nobody recorded how this attempt ended', k.leased_by
       from taken k join minoots.deliveries d using (timer_id, occurrence, action_id)
-     where k.former is not null),
+     where k.former is not null
+        on conflict do nothing),
 leased as (
     update minoots.deliveries d
        set lease_id = k.lease_id, leased_by = $5, leased_at = minoots.now(),
@@ -79,6 +80,24 @@ select l.tenant_id, l.timer_id, l.occurrence, l.action_id, l.kind, l.lane, l.gat
        minoots.now() - f.fired_at as age, minoots.timer_as_fired(t, f)::text as timer,
        minoots.firing_as_fired(f)::text as firing, f.event_id, minoots.iso(f.fired_at) as fired_at, t.traceparent
   from leased l join minoots.firings f using (timer_id, occurrence) join minoots.timers t on t.id = l.timer_id
+"""
+
+# A delivery whose timer or firing somebody removed: nobody could ever run it.
+_ABANDON = """
+update minoots.deliveries d
+   set status = 'dead', dead_at = minoots.now(), dead_reason = 'its timer is gone', next_attempt_at = null,
+       lease_id = null
+  from unnest($1::uuid[], $2::int[], $3::text[]) as k(timer_id, occurrence, action_id)
+ where d.timer_id = k.timer_id and d.occurrence = k.occurrence and d.action_id = k.action_id and d.status = 'pending'
+"""
+
+_POSTPONE = """
+update minoots.deliveries d set next_attempt_at = minoots.now() + interval '1 minute'
+ where (d.timer_id, d.occurrence, d.action_id) in (
+     select timer_id, occurrence, action_id from minoots.deliveries
+      where next_attempt_at <= minoots.now() and status = 'pending'
+      order by next_attempt_at limit 1 for no key update skip locked)
+returning d.timer_id, d.occurrence, d.action_id
 """
 
 _RENEW = """
@@ -171,6 +190,17 @@ async def lease(
     """Lease what this transaction has locked, for the action's time-out (else `timeout_ms`) and a margin."""
     rows = await connection.fetch(db.sql(_LEASE), *_columns(keys), list(lease_ids), node, timeout_ms, margin_ms)
     return [Lease(row[0], DeliveryKey(*row[1:4]), *row[4:]) for row in rows]
+
+
+async def abandon(db: Database, connection: Connection, keys: Sequence[DeliveryKey]) -> None:
+    """End deliveries whose timer or firing is gone."""
+    await connection.execute(db.sql(_ABANDON), *_columns(keys))
+
+
+async def postpone_first(db: Database, connection: Connection) -> DeliveryKey | None:
+    """Put the delivery that is due the longest off by a minute: it cannot be leased as it is."""
+    row = await connection.fetchrow(db.sql(_POSTPONE))
+    return None if row is None else DeliveryKey(*row)
 
 
 async def renew(db: Database, connection: Connection, leases: Sequence[tuple[Lease, timedelta]]) -> None:

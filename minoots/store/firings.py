@@ -24,7 +24,7 @@ select id, due_at from minoots.timers
 
 _CLAIM_AGAIN = """
 select id, due_at from minoots.timers
- where id = any($1::uuid[]) and due_at is not null
+ where id = any($1::uuid[]) and due_at <= minoots.now()
  order by due_at, id
    for no key update skip locked
 """
@@ -89,7 +89,7 @@ with failed as (
     update minoots.timers t
        set status = 'failed', settled_at = minoots.now(), failure_reason = left($2, 1000),
            version = case when t.version < 9223372036854775807 then t.version + 1 else t.version end
-     where t.id = $1 and t.status = 'scheduled'
+     where t.id = $1 and t.due_at <= minoots.now()
  returning t.id, t.tenant_id, t.traceparent, minoots.timer_json(t) as shown)
 insert into minoots.outbox (tenant_id, timer_id, kind, traceparent, data)
 select tenant_id, id, 'timer.failed', traceparent, json_build_object('timer', shown, 'reason', left($2, 1000))
@@ -145,7 +145,7 @@ async def claim_due(db: Database, connection: Connection, mark: Mark, limit: int
 
 
 async def claim_again(db: Database, connection: Connection, marks: Sequence[Mark]) -> list[Mark]:
-    """Lock those of a refused batch that still wait."""
+    """Lock those of a refused batch that are still due: somebody may have moved one meanwhile."""
     rows = await connection.fetch(db.sql(_CLAIM_AGAIN), [m.id for m in marks])
     return [Mark(row["due_at"], row["id"]) for row in rows]
 

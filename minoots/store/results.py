@@ -42,7 +42,8 @@ tried as (
     insert into minoots.attempts (tenant_id, timer_id, occurrence, action_id, attempt, started_at, duration_ms, outcome,
                              status_code, error, excerpt, node)
     select tenant_id, timer_id, occurrence, action_id, attempt_count, leased_at, duration_ms, outcome, status_code,
-           error, excerpt, leased_by from ended),
+           error, excerpt, leased_by from ended
+        on conflict do nothing),
 counted as (
     select timer_id, occurrence, count(*)::smallint as ended, count(*) filter (where status = 'dead')::smallint as dead,
            min(action_id || ' ' || reason) filter (where status = 'dead') as reason
@@ -67,7 +68,7 @@ timer as (
                     where d.timer_id = f.timer_id and d.occurrence = f.occurrence and d.status = 'dead'
                     order by d.position limit 1), 'gave up'), 1000) end
       from firing f
-     where t.id = f.timer_id and f.status <> 'dispatching' and t.status = 'fired'
+     where t.id = f.timer_id and t.occurrence = f.occurrence and f.status <> 'dispatching' and t.status = 'fired'
  returning t.id, t.tenant_id, t.traceparent, t.status, t.failure_reason, minoots.timer_json(t) as shown,
            f.shown as firing),
 event as (

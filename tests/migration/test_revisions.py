@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from minoots.domain.outcome import Answer, Delivered, Retry
@@ -109,8 +110,8 @@ async def test_down_to_the_base_leaves_nothing_and_up_again_leaves_the_same(empt
     first = await describe(empty)
     await downgrade(empty_url, "minoots", "base")
     left = await describe(empty)
-    assert set(left["tables"]) == {"alembic_version"}
-    assert left["functions"] == {}
+    assert set(left.pop("tables")) == {"alembic_version"}
+    assert {part for part, found in left.items() if any("alembic_version" not in name for name in found)} == set()
     await upgrade(empty_url, "minoots")
     assert await describe(empty) == first
 
@@ -166,8 +167,17 @@ async def test_a_revision_that_fails_leaves_nothing_of_itself(empty_url: str, em
 # ---- the tables in the code ----
 
 
-def plain(columns: Mapping[str, str]) -> dict[str, str]:
-    return {name: re.sub(r"'(\d+)'::(smallint|bigint)$", r"\1", shown) for name, shown in columns.items()}
+def plain(columns: Mapping[str, str], domains: Mapping[str, str]) -> dict[str, str]:
+    """A default that is a number may be kept with its type; a domain is its base with rules of the revisions."""
+    shown = {name: re.sub(r"'(\d+)'::(smallint|bigint)$", r"\1", text) for name, text in columns.items()}
+    return {name: re.sub(r"^minoots\.(\w+)", lambda found: domains[found[1]], text) for name, text in shown.items()}
+
+
+def differs(_: Any, __: Any, ___: Any, migrated: Any, known: Any) -> bool | None:
+    """Alembic's own comparison (None), but for domains: those are the revisions', the code knows their base."""
+    if isinstance(migrated, DOMAIN):
+        return not isinstance(migrated.data_type, type(known))
+    return None
 
 
 def engine(url: str) -> AsyncEngine:
@@ -182,7 +192,7 @@ async def test_the_tables_in_the_code_are_those_of_the_schema(database_url: str)
             "include_schemas": True,
             "include_name": lambda name, kind, _: kind != "schema" or name == "minoots",
             "version_table_schema": "minoots",
-            "compare_type": True,
+            "compare_type": differs,
             "compare_server_default": True,
         }
         return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
@@ -210,8 +220,7 @@ async def test_tables_made_by_the_code_are_those_that_the_revisions_make(databas
         await connection.run_sync(metadata.create_all)
     await opened.dispose()
     made = await describe(sql)
-    # A default that is a number is kept with its type when it comes as text; it is the same number.
-    assert plain(made["columns"]) == plain(migrated["columns"])
+    assert plain(made["columns"], {}) == plain(migrated["columns"], migrated["domains"])
     assert made["indexes"] == {
         # When a block range is summarized is a storage setting.
         name: shown.replace(" WITH (autosummarize='on')", "")

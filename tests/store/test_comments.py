@@ -19,6 +19,10 @@ FUNCTIONS = """
 select proname as what, obj_description(oid, 'pg_proc') as said from pg_proc
  where pronamespace = 'minoots'::regnamespace
 """
+DOMAINS = """
+select typname as what, obj_description(oid, 'pg_type') as said from pg_type
+ where typnamespace = 'minoots'::regnamespace and typtype = 'd'
+"""
 # design.md, section 3: "SQL"; api_keys comes with the issue that needs it.
 TABLES = {"timers", "firings", "deliveries", "attempts", "outbox", "tenants", "nodes", "installation", "outbox_shards"}
 
@@ -44,6 +48,7 @@ async def test_every_function_says_what_it_does(sql: Sql) -> None:
     found = {row["what"] for row in await sql.fetch(FUNCTIONS)}
     assert found >= {"schedule_timer", "cancel_timer", "now", "timer_json"}
     assert await silent(sql, FUNCTIONS) == []
+    assert await silent(sql, DOMAINS) == []
 
 
 async def test_a_comment_is_a_sentence_or_a_word_that_ends(sql: Sql) -> None:

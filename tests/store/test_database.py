@@ -194,7 +194,8 @@ async def test_every_rule_that_a_caller_can_break_has_its_sentence(sql: Sql) -> 
         "status",
     }
     rows = await sql.fetch(
-        "select conname from pg_constraint where conrelid = 'minoots.timers'::regclass and contype = 'c'"
+        "select distinct conname from pg_constraint where connamespace = 'minoots'::regnamespace and contype = 'c' "
+        "and conname like 'timers%'"
     )
     for name in {row["conname"] for row in rows} - {f"timers_{rule}" for rule in ours}:
         error = asyncpg.CheckViolationError("refused")

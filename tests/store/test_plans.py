@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -15,6 +14,7 @@ from minoots.store import deliveries, firings, idempotency, outbox, timers
 from minoots.store.database import Database
 from minoots.store.firings import START, Mark
 from minoots.store.timers import TimerFilter
+from tests.support.plans import TABLES, Explaining, Plan, walks
 from tests.support.timers import Sql
 
 ROWS = 50_000
@@ -42,70 +42,6 @@ insert into minoots.idempotency_keys
 select 'large', g::text, 'x', '{}', minoots.now() - g * interval '2 s' from generate_series(1, 50000) g;
 vacuum (analyze) minoots.timers, minoots.firings, minoots.deliveries, minoots.outbox, minoots.idempotency_keys;
 """
-TABLES = {"timers", "firings", "deliveries", "outbox", "idempotency_keys"}
-
-
-@dataclass
-class Plan:
-    """One statement's plan with what it did: pages touched, rows read, and by which way."""
-
-    pages: int
-    read: int = 0
-    indexes: set[str] = field(default_factory=set)
-    scanned: set[str] = field(default_factory=set)
-    sorts: int = 0
-
-    @classmethod
-    def of(cls, explained: dict[str, Any]) -> "Plan":
-        root = explained["Plan"]
-        plan = cls(root["Shared Hit Blocks"] + root["Shared Read Blocks"])
-        plan._walk(root)
-        return plan
-
-    def _walk(self, node: dict[str, Any]) -> None:
-        if "Scan" in node["Node Type"]:
-            loops = node["Actual Loops"]
-            removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
-            if node.get("Relation Name") in TABLES:
-                self.read += round((node["Actual Rows"] + removed) * loops)
-                if node["Node Type"] == "Seq Scan":
-                    self.scanned.add(node["Relation Name"])
-        if "Index Name" in node:
-            self.indexes.add(node["Index Name"])
-        self.sorts += "Sort" in node["Node Type"]
-        for inner in node.get("Plans", ()):
-            self._walk(inner)
-
-
-class Explaining:
-    """Stands where the store expects a connection: it explains each statement for real, and answers nothing."""
-
-    def __init__(self, sql: Sql) -> None:
-        self._sql = sql
-        self.plans: list[Plan] = []
-
-    async def _explain(self, statement: str, *values: Any) -> None:
-        told = await self._sql.fetchval(f"explain (analyze, buffers, format json) {statement}", *values)
-        self.plans.append(Plan.of(json.loads(told)[0]))
-
-    async def fetch(self, statement: str, *values: Any) -> list[Any]:
-        await self._explain(statement, *values)
-        return []
-
-    async def fetchval(self, statement: str, *values: Any) -> None:
-        await self._explain(statement, *values)
-
-    async def fetchrow(self, statement: str, *values: Any) -> None:
-        await self._explain(statement, *values)
-
-    async def execute(self, statement: str, *values: Any) -> str:
-        await self._explain(statement, *values)
-        return "DONE 0"
-
-    @property
-    def plan(self) -> Plan:
-        (only,) = self.plans
-        return only
 
 
 @pytest.fixture(scope="module")
@@ -141,14 +77,6 @@ def explaining(plain: Sql) -> Any:
 async def db(seeded: str) -> Any:
     """Only for the schema's name: nothing is run through it."""
     return Database(StoreSettings(seeded, "minoots", 2, True))
-
-
-def walks(plan: Plan, *indexes: str, read: int, pages: int) -> None:
-    """Fails unless these indexes alone are used, so many rows are read at most, and so many pages touched."""
-    assert plan.scanned == set(), plan
-    assert plan.indexes == set(indexes), plan
-    assert plan.read <= read, plan
-    assert plan.pages <= pages, plan
 
 
 async def test_the_seed_is_as_large_as_it_says(plain: Sql) -> None:

@@ -15,7 +15,8 @@ from minoots.domain.action import check_action_bundle, check_agent_binding
 from minoots.domain.json_text import read_json
 from minoots.domain.timer import TimerRequest, admit
 from minoots.errors import ClientError
-from tests.support.rules import BAD, WHOLE, acting, calling, nested
+from tests.support.edges import BINDINGS, BUNDLES, LABELS
+from tests.support.rules import BAD, calling
 
 EXAMPLES = settings(max_examples=300)
 
@@ -68,121 +69,6 @@ def bundle_agrees(sql: Sql, bundle: Any) -> bool:
 
 
 # ---- tables ----
-
-URLS = [
-    "http://h", "HTTPS://H.example:8080/", "http://h:80/x?y#z", "http://h:080/", "http://h:000001/", "http://h:65535",
-    "http://h:65536", "http://h:0/", "http://h:/", "http://h:1:2/", "http://", "http:///x", "http://?x", "http:/h",
-    "//h",
-    "ftp://h", "http://u@h/", "http://u:p@h/", "http://h/u@h", "http://h?u@h", "http://h#u@h", "http://h\\x",
-    "http://h/\\",
-    "http://h/a b", " http://h", "http://h ", "http://h/\n", "http://h\t/", "http://h/\x7f", "http://h/\x80",
-    "http://h/\u00a0",
-    "http://h\u00a0/", "http://h/\u2003", "http://h\u3000x/", "http://h/\u2028", "http://bücher.example/ß",
-    "http://h/é",
-    "http://h\u2100x/", "http://h\uff0fx/", "http://h\uff20x/", "http://h\uff1a80/", "http://ｈ/", "http://h／x@y/",
-    "http://[::1]", "http://[::1]:80/", "http://[::1]x/", "http://a[::1]/", "http://[::1", "http://::1/", "http://[]/",
-    "http://[:::]/", "http://[1]/", "http://[1.2.3.4]/", "http://[::ffff:1.2.3.4]/", "http://[::1.2.3.999]/",
-    "http://[1:2:3:4:5:6:7:8]/", "http://[1:2:3:4:5:6:7:8:9]/", "http://[1:2:3:4:5:6:7]/", "http://[00001::]/",
-    "http://[0::0::0]/", "http://[::g]/", "http://[fe80::1%25eth0]/", "http://[v1.x]/", "http://[::1/64]/",
-    "http://h[/",
-    "http://%41/", "http://.", "http://h/%zz", "http://h|<>", "http://h;x,y", "http://h:１/", "ｈttp://h/", "httpſ://h/",
-    "http://" + "h" * 2041, "http://" + "h" * 2042, "", "x", "javascript:alert(1)",
-]  # fmt: skip
-
-PARAMETERS = [
-    {}, {"url": None}, {"url": 3}, {"url": "http://h", "uri": 1},
-    *({"url": "http://h", "method": method} for method in ("GET", "DELETE", "get", "TRACE", "", None, 1, ["GET"])),
-    *({"url": "http://h", "timeoutMs": t} for t in (1, 0, -1, 120_000, 120_001, 1.0, 1.5, 1e3, True, "1", None, [],
-    10**12)),
-    *({"url": "http://h", "body": body} for body in (None, "", [], {"a": [1]}, False, nested(20))),
-    *({"url": "http://h", "headers": headers} for headers in ({}, None, [], "a", {"a": "b"}, {"a": 1}, {"a": None},
-    {"": "b"},
-        {"a": ["b"]}, {"a": []}, {"a": {}}, {"a": [1]}, {"a": True})),
-    *({"url": "http://h", "headers": {name: "x"}} for name in (
-        "Host", "HOST", "hosts", "Content-Length", "transfer-encoding", "connection", "Cookie", "cookie2", "upgrade",
-        "te",
-        "tea", "trailer", "webhook-id", "webhook", "Webhook-", "proxy-x", "x-minoots-x", "x-minoots", "a b", "a:b", "ä",
-        "a\n", "!#$%&'*+.^_`|~0-9aZ-", "x" * 256, "x" * 257, "K", "(", "hoſt",
-    )),
-    *({"url": "http://h", "headers": {"x": text}} for text in (
-        "", "a\tb", "a\nb", "a\rb", "\x1f", "\x7f", "\x80", "é", "\uffff", "😀", "x" * 8192, "x" * 8193, " a ", "\x08",
-        "\x0b",
-    )),
-]  # fmt: skip
-
-ACTIONS = [
-    {}, [], None, "x",
-    *({"id": name, "kind": "command", "parameters": {}} for name in (
-        "a", "", "-a", "_a", "a-_9", "agent", "Agent", "a" * 63, "a" * 64, "a\n", "é", "a b", "a~1", 1, None,
-    )),
-    *({"id": "a", "kind": kind, "parameters": {}} for kind in ("agent_prompt", "workflow_event", "email", "", None, 1,
-    ["command"])),
-    *({"id": "a", "kind": "command", "parameters": parameters} for parameters in (None, [], "x", {"": 1}, {"url": 1})),
-    *({"id": "a", "kind": "command", "parameters": {}, "escalation": e} for e in (None, {}, False,
-    {"afterAttempts": 1})),
-    {"id": "a", "kind": "command"}, {"id": "a", "kind": "command", "parameters": {}, "x": 1}, {"id": "a",
-    "parameters": {}},
-]  # fmt: skip
-
-NUMBERS = [
-    0,
-    1,
-    -1,
-    16,
-    17,
-    1000,
-    1001,
-    31_536_000_000,
-    31_536_000_001,
-    1.0,
-    1.5,
-    0.5,
-    999.9,
-    1e3,
-    1e300,
-    "1",
-    True,
-    None,
-    [],
-    [2],
-    [[]],
-    {},
-]
-
-BUNDLES: list[Any] = [
-    {}, [], None, 1, "x", True, {"actions": None}, {"actions": {}}, {"actions": "x"}, {"actions": [None]},
-    {"actions": [[]]},
-    {"actions": [], "x": 1}, {"actions": [], "retryPolicy": []}, {"actions": [], "retryPolicy": {}}, {"actions": [],
-    "": 1},
-    {"actions": [], "retryPolicy": None}, {"actions": [], "retryPolicy": "x"}, {"actions": [],
-    "retryPolicy": {"x": None}},
-    {"actions": [acting(id=f"a{n}")["actions"][0] for n in range(16)]},
-    {"actions": [acting(id=f"a{n}")["actions"][0] for n in range(17)]},
-    {"actions": acting()["actions"] * 2}, {"actions": [*acting()["actions"], *acting(id="A")["actions"]]},
-    *({"actions": [], "concurrency": n} for n in NUMBERS),
-    *({"actions": [], "retryPolicy": {name: n}} for n in NUMBERS for name in (
-        "maxAttempts", "maxAgeMs", "backoffInitialMs", "backoffMultiplier", "backoffMaxMs")),
-    *({"actions": [action]} for action in ACTIONS),
-    *(calling() | {"actions": [{"id": "a", "kind": "webhook", "parameters": p}]} for p in PARAMETERS),
-    *(calling(url=url) for url in URLS),
-    WHOLE["actionBundle"],
-]  # fmt: skip
-
-BINDINGS: list[Any] = [
-    {}, [], None, "x", WHOLE["agentBinding"],
-    *({"adapter": adapter, "target": "t"} for adapter in ("mcp", "langchain", "autogen", "custom", "MCP", "", None, 1,
-    ["mcp"])),
-    *({"adapter": "mcp", "target": target} for target in ("", "t" * 2048, "t" * 2049, "é" * 2048, None, 1, {})),
-    *({"adapter": "mcp", "target": "t", "acknowledgementTimeoutMs": n} for n in NUMBERS),
-    *({"adapter": "mcp", "target": "t", "payloadTemplate": value} for value in (None, 1, "", [], {"a": 1})),
-    {"adapter": "mcp", "target": "t", "x": None}, {"adapter": "mcp"}, {"target": "t"},
-]  # fmt: skip
-
-LABELS: list[Any] = [
-    {}, [], "x", 1, {"": "x"}, {"k" * 63: "x"}, {"k" * 64: "x"}, {"é" * 63: "x"}, {"k": "x" * 255}, {"k": "x" * 256},
-    {"k": "é" * 255}, {"k": "😀" * 255}, {"k": "😀" * 256}, {"k": ""}, {"k": None}, {"k": 1}, {"k": {}}, {"k": ["x"]},
-    {str(n): "" for n in range(64)}, {str(n): "" for n in range(65)}, {" ": " "}, {"a:b": "c"}, {"a\n": "\t"},
-]  # fmt: skip
 
 
 @pytest.mark.parametrize("bundle", BUNDLES, ids=lambda bundle: json.dumps(bundle)[:80])

@@ -10,15 +10,15 @@ import asyncpg
 import msgspec
 import pytest
 
-from minoots.clock import SystemClock
 from minoots.domain.json_text import read_json
 from minoots.domain.timer import NewTimer, Timer, TimerRequest, admit
 from minoots.errors import IdempotencyInFlight, IdempotencyMismatch
-from minoots.kernel.firing import Kernel
 from minoots.service.timers import Timers
 from minoots.store.database import Database
+from tests.store.conftest import WRITTEN
+from tests.support.life import fire
 from tests.support.rules import BAD, WHOLE
-from tests.support.timers import Sql, bundle, count, webhook
+from tests.support.timers import Sql, count
 
 ARGUMENTS = {
     "requestedBy": ("requested_by", "text"),
@@ -31,7 +31,6 @@ ARGUMENTS = {
     "fireIn": ("fire_in", "interval"),
     "fireAt": ("fire_at", "timestamptz"),
 }
-WRITTEN = ("timers", "outbox", "tenants", "idempotency_keys")
 
 
 async def schedule(sql: Sql, asked: Mapping[str, Any], tenant: str = "demo") -> UUID:
@@ -155,20 +154,19 @@ async def test_an_interval_of_days_ends_when_the_sessions_calendar_says(sql: Sql
 
 
 @pytest.mark.parametrize("bad", BAD)
-async def test_what_rest_refuses_is_refused_and_leaves_nothing(bad: str, sql: Sql) -> None:
+async def test_what_rest_refuses_is_refused_and_leaves_nothing(bad: str, untouched: Sql) -> None:
     with pytest.raises(
         (asyncpg.CheckViolationError, asyncpg.UntranslatableCharacterError, asyncpg.DataError)
     ) as refused:
-        await schedule(sql, BAD[bad][0])
+        await schedule(untouched, BAD[bad][0])
     if isinstance(refused.value, asyncpg.CheckViolationError):
         assert refused.value.constraint_name.startswith("timers_")
-    assert [await count(sql, "true", table) for table in WRITTEN] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("tenant", ["", "-a", "a b", "a/b", "é", "a" * 129, "a\n"])
-async def test_a_tenant_that_is_none_is_refused(tenant: str, sql: Sql) -> None:
+async def test_a_tenant_that_is_none_is_refused(tenant: str, untouched: Sql) -> None:
     with pytest.raises(asyncpg.CheckViolationError) as refused:
-        await schedule(sql, {}, tenant)
+        await schedule(untouched, {}, tenant)
     assert refused.value.constraint_name == "timers_tenant_id"
 
 
@@ -191,21 +189,20 @@ async def test_a_tenant_that_is_none_is_refused(tenant: str, sql: Sql) -> None:
         (", fire_in => '1 h', idempotency_key => repeat('k', 256)", "idempotency_keys_key_check"),
     ],
 )
-async def test_instants_and_keys_that_rest_refuses_are_refused(arguments: str, words: str, sql: Sql) -> None:
+async def test_instants_and_keys_that_rest_refuses_are_refused(arguments: str, words: str, untouched: Sql) -> None:
     with pytest.raises(asyncpg.PostgresError, match=words):
-        await sql.execute(f"select minoots.schedule_timer('demo'{arguments})")
-    assert [await count(sql, "true", table) for table in WRITTEN] == [0, 0, 0, 0]
+        await untouched.execute(f"select minoots.schedule_timer('demo'{arguments})")
 
 
-async def test_a_refusal_says_what_to_write_instead(sql: Sql) -> None:
+async def test_a_refusal_says_what_to_write_instead(untouched: Sql) -> None:
     with pytest.raises(asyncpg.InvalidParameterValueError) as refused:
-        await sql.execute("select minoots.schedule_timer('demo')")
+        await untouched.execute("select minoots.schedule_timer('demo')")
     assert refused.value.hint == "fire_in => interval '30 s', or fire_at => timestamptz '2030-01-01 09:00+00'"
 
 
 async def test_an_instant_up_to_a_minute_past_fires_at_once(sql: Sql, database: Database) -> None:
     await sql.execute("select minoots.schedule_timer('demo', fire_at => minoots.now() - interval '59 s')")
-    assert (await Kernel(database, SystemClock(), 10).run_once()).fired == 1
+    assert (await fire(database)).fired == 1
     assert await count(sql, "fired_at >= created_at and due_at is null") == 1
     assert await count(sql, "due_at = (select created_at from minoots.timers) and fired_at >= due_at", "firings") == 1
 
@@ -282,14 +279,14 @@ async def test_a_cancel_that_is_rolled_back_never_was(sql: Sql, database: Databa
     transaction = sql.transaction()
     await transaction.start()
     assert await sql.fetchval("select minoots.cancel_timer('demo', $1)", timer_id)
-    assert (await Kernel(database, SystemClock(), 10).run_once()).claimed == 0
+    assert (await fire(database)).claimed == 0
     await transaction.rollback()
-    assert (await Kernel(database, SystemClock(), 10).run_once()).fired == 1
+    assert (await fire(database)).fired == 1
 
 
 async def test_too_late_unknown_or_anothers_is_false_and_changes_nothing(sql: Sql, database: Database) -> None:
     fired = await schedule(sql, {"fireAt": datetime.now(UTC) - timedelta(seconds=1)})
-    await Kernel(database, SystemClock(), 10).run_once()
+    await fire(database)
     others = await schedule(sql, {}, tenant="other")
     before = await events(sql)
     for timer_id in (fired, others, uuid4(), None):
@@ -306,123 +303,6 @@ async def test_who_and_why_have_the_bounds_of_rest(arguments: str, sql: Sql) -> 
     with pytest.raises(asyncpg.CheckViolationError):
         await sql.fetchval(f"select minoots.cancel_timer('demo', $1{arguments})", timer_id)
     assert await count(sql, "status = 'scheduled'") == 1
-
-
-# ---- plain statements ----
-
-
-async def test_the_least_insert_fires_and_delivers_as_any_other(sql: Sql, database: Database) -> None:
-    insert = "insert into minoots.timers (tenant_id, name, fire_at{}) values ('demo', 'x', {}{})"
-    await sql.execute(insert.format("", "minoots.now() - interval '1 day'", ""))
-    actions = json.dumps(bundle(webhook("http://127.0.0.1:1/")))
-    await sql.execute(insert.format(", action_bundle", "minoots.now()", ", $1"), actions)
-    assert (await Kernel(database, SystemClock(), 10).run_once()).fired == 2
-    assert await count(sql, "status = 'fired'") == 2
-    assert await count(sql, "status = 'settled'", "firings") == 1
-    assert await count(sql, "status = 'pending' and lane = 'http://127.0.0.1:1'", "deliveries") == 1
-    assert [kind for kind, _ in await events(sql)] == ["timer.fired", "timer.fired"]
-
-
-async def test_due_follows_the_instant_and_the_status_by_itself(sql: Sql) -> None:
-    insert = "insert into minoots.timers (tenant_id, name, fire_at) values ('demo', 'x', $1) returning id"
-    future = datetime(2030, 1, 1, tzinfo=UTC)
-    timer_id = await sql.fetchval(insert, future)
-
-    async def due(change: str = "name = name") -> datetime | None:
-        return await sql.fetchval(f"update minoots.timers set {change} where id = $1 returning due_at", timer_id)
-
-    assert await due() == future
-    assert await due("fire_at = '2031-01-01 00:00Z'") == datetime(2031, 1, 1, tzinfo=UTC)
-    assert await due("fire_at = '2001-01-01 00:00Z'") == await sql.fetchval("select created_at from minoots.timers")
-    assert await due("status = 'paused'") is None
-    assert await due("status = 'scheduled', fire_at = '2032-01-01 00:00Z'") == datetime(2032, 1, 1, tzinfo=UTC)
-    assert await due("status = 'cancelled', cancelled_at = minoots.now()") is None
-    with pytest.raises(asyncpg.GeneratedAlwaysError):
-        await due("due_at = minoots.now()")
-
-
-COLUMNS = {"tenant_id": "'demo'", "name": "'x'", "fire_at": "minoots.now() + interval '1 h'"}
-
-
-@pytest.mark.parametrize(
-    ("columns", "constraint"),
-    [
-        ({"tenant_id": "'a b'"}, "timers_tenant_id"),
-        ({"tenant_id": "''"}, "timers_tenant_id"),
-        ({"name": "''"}, "timers_name"),
-        ({"name": "repeat('x', 201)"}, "timers_name"),
-        ({"requested_by": "''"}, "timers_requested_by"),
-        ({"status": "'armed'"}, "timers_status"),
-        ({"duration_ms": "0"}, "timers_duration"),
-        ({"fire_at": "'9000-01-01 00:00Z'"}, "timers_instants"),
-        ({"fire_at": "'infinity'"}, "timers_instants"),
-        ({"fire_at": "'1969-12-31 23:59Z'"}, "timers_instants"),
-        ({"created_at": "'10000-01-01 00:00Z'"}, "timers_instants"),
-        ({"created_at": "'-infinity'"}, "timers_instants"),
-        ({"status": "'fired'"}, "timers_fired"),
-        ({"status": "'settled'", "settled_at": "minoots.now()"}, "timers_fired"),
-        ({"settled_at": "minoots.now()"}, "timers_settled"),
-        ({"status": "'failed'", "failure_reason": "'x'"}, "timers_settled"),
-        ({"status": "'cancelled'"}, "timers_cancelled"),
-        ({"cancelled_at": "minoots.now()"}, "timers_cancelled"),
-        ({"status": "'failed'", "settled_at": "minoots.now()"}, "timers_failure_reason"),
-        ({"failure_reason": "'x'"}, "timers_failure_reason"),
-        ({"cancel_reason": "repeat('x', 1001)"}, "timers_cancel_reason"),
-        ({"cancelled_by": "repeat('x', 201)"}, "timers_cancelled_by"),
-        ({"metadata": "'[]'"}, "timers_metadata"),
-        ({"metadata": "'null'"}, "timers_metadata"),
-        ({"metadata": "jsonb_build_object('a', repeat('x', 65536))"}, "timers_metadata_size"),
-        ({"labels": "'[]'"}, "timers_labels"),
-        ({"labels": "'null'"}, "timers_labels"),
-        ({"labels": """'{"a":1}'"""}, "timers_labels"),
-        ({"action_bundle": "'{}'"}, "timers_action_bundle"),
-        ({"action_bundle": "'null'"}, "timers_action_bundle"),
-        ({"agent_binding": "'{}'"}, "timers_agent_binding"),
-        ({"agent_binding": "'null'"}, "timers_agent_binding"),
-        ({"occurrence": "-1"}, "timers_occurrence"),
-        ({"version": "0"}, "timers_version"),
-        ({"traceparent": "'00-x'"}, "timers_traceparent"),
-    ],
-)
-async def test_a_plain_insert_is_as_lawful_as_a_request(columns: dict[str, str], constraint: str, sql: Sql) -> None:
-    given = COLUMNS | columns
-    with pytest.raises(asyncpg.CheckViolationError) as refused:
-        await sql.execute(f"insert into minoots.timers ({', '.join(given)}) values ({', '.join(given.values())})")
-    assert refused.value.constraint_name == constraint
-
-
-@pytest.mark.parametrize("missing", COLUMNS.keys() - {"name"})
-async def test_without_tenant_or_instant_there_is_no_timer(missing: str, sql: Sql) -> None:
-    given = {name: value for name, value in COLUMNS.items() if name != missing}
-    with pytest.raises(asyncpg.NotNullViolationError):
-        await sql.execute(f"insert into minoots.timers ({', '.join(given)}) values ({', '.join(given.values())})")
-
-
-async def test_a_large_agent_binding_or_bundle_is_refused(sql: Sql) -> None:
-    large = "x" * 262_144
-    with pytest.raises(asyncpg.CheckViolationError, match="timers_agent_binding_size"):
-        await schedule(sql, {"agentBinding": {"adapter": "mcp", "target": "t", "payloadTemplate": large}})
-    with pytest.raises(asyncpg.CheckViolationError, match="timers_action_bundle_size"):
-        await schedule(sql, {"actionBundle": bundle({"id": "a", "kind": "command", "parameters": {"a": large}})})
-
-
-async def test_deleting_a_timer_takes_what_belongs_to_it(sql: Sql, database: Database) -> None:
-    for name in ("gone", "kept"):
-        await schedule(sql, {"name": name, "actionBundle": bundle(webhook("http://h/")), "fireAt": datetime.now(UTC)})
-    await Kernel(database, SystemClock(), 10).run_once()
-    await sql.execute("delete from minoots.timers where name = 'gone'")
-    assert [await count(sql, "true", table) for table in ("timers", "firings", "deliveries")] == [1, 1, 1]
-
-
-async def test_ids_made_by_sql_sort_by_the_time_they_were_made(sql: Sql) -> None:
-    made = [await schedule(sql, {}) for _ in range(3)]
-    rows = await sql.fetch("select id, created_at from minoots.timers order by created_at, id")
-    assert [row["id"].version for row in rows] == [7, 7, 7]
-    for row in rows:
-        millisecond = int.from_bytes(row["id"].bytes[:6])
-        assert abs(millisecond - row["created_at"].timestamp() * 1000) <= 1
-    assert {row["id"] for row in rows} == set(made)
-    assert {UUID(str(row["id"])).variant for row in rows} == {UUID(int=0x8 << 60).variant}
 
 
 def test_the_whole_example_is_admitted_by_the_other_doors() -> None:

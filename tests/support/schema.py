@@ -11,17 +11,20 @@ _PARTS = {
     "tables": """select relname as name, relkind::text || coalesce(' ' || reloptions::text, '') as shown from pg_class
                   where relnamespace = $1::regnamespace and relkind in ('r', 'v', 'S')""",
     "columns": """select format('%s.%s', c.relname, a.attname) as name,
-                         concat_ws(' ', format_type(a.atttypid, a.atttypmod), 
-                                   case when a.attnotnull then 'not null' end, a.attgenerated::text, a.attidentity::text,
-                                   pg_get_expr(d.adbin, d.adrelid)) as shown
+                         concat_ws(' ', format_type(a.atttypid, a.atttypmod),
+                                   case when a.attnotnull then 'not null' end, a.attgenerated::text,
+                                   a.attidentity::text, pg_get_expr(d.adbin, d.adrelid)) as shown
                     from pg_attribute a join pg_class c on c.oid = a.attrelid and c.relkind = 'r'
                     left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
                    where c.relnamespace = $1::regnamespace and a.attnum > 0 and not a.attisdropped""",
     "indexes": """select c.relname as name, pg_get_indexdef(c.oid) as shown from pg_class c
                    where c.relnamespace = $1::regnamespace and c.relkind = 'i'""",
     # Postgres 18 keeps not null as constraints too, with names of its own.
-    "constraints": """select format('%s.%s', conrelid::regclass, conname) as name, pg_get_constraintdef(oid) as shown
+    "constraints": """select format('%s.%s', coalesce(nullif(conrelid, 0)::regclass::text, contypid::regtype::text),
+                                    conname) as name, pg_get_constraintdef(oid) as shown
                         from pg_constraint where connamespace = $1::regnamespace and contype <> 'n'""",
+    "domains": """select typname as name, format_type(typbasetype, typtypmod) as shown from pg_type
+                   where typnamespace = $1::regnamespace and typtype = 'd'""",
     "functions": """select p.oid::regprocedure::text as name, pg_get_functiondef(p.oid) as shown from pg_proc p
                      where p.pronamespace = $1::regnamespace""",
     "views": """select relname as name, pg_get_viewdef(oid) as shown from pg_class
@@ -33,6 +36,8 @@ _PARTS = {
                      from pg_description
                     where (classoid, objoid) in (
                           select 'pg_class'::regclass, oid from pg_class where relnamespace = $1::regnamespace
+                          union all
+                          select 'pg_type'::regclass, oid from pg_type where typnamespace = $1::regnamespace
                           union all
                           select 'pg_proc'::regclass, oid from pg_proc where pronamespace = $1::regnamespace)""",
 }

@@ -17,6 +17,7 @@ from minoots.orchestrator.actions.request import ActionRequest
 from minoots.orchestrator.intake import DEFAULT_TIMEOUT_MS
 
 CONNECT_S = 5.0
+DNS_S = 2.0
 READ_BYTES = 64 * 1024
 EXCERPT_CHARACTERS = 4 * 1024
 
@@ -43,7 +44,10 @@ class WebhookRunner:
 
     async def __aenter__(self) -> "WebhookRunner":
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections, ttl_dns_cache=30),
+            # Names are looked up without threads: a few that nobody answers for would take all of a pool.
+            connector=aiohttp.TCPConnector(
+                limit=self._connections, ttl_dns_cache=30, resolver=aiohttp.AsyncResolver(timeout=DNS_S, tries=2)
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,
@@ -82,6 +86,8 @@ class WebhookRunner:
             ):
                 excerpt = await _read_excerpt(response)
                 return _outcome(response.status, Answer(_since(began), response.status, excerpt))
+        except aiohttp.ConnectionTimeoutError:
+            return Retry(f"no connection within {min(CONNECT_S, timeout_s):g} s", Answer(_since(began)))
         except TimeoutError:
             return Retry(f"no complete answer within {timeout_s:g} s", Answer(_since(began)))
         except (aiohttp.ClientError, ssl.SSLError, OSError, ValueError) as failed:

@@ -1,0 +1,57 @@
+"""One face for REST, gRPC and SQL: what a door is asked, and what it shows, in the words of REST."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+KEY = "mnt_example"
+Timer = dict[str, Any]
+
+
+@dataclass
+class Refused(Exception):
+    """A door's no: `kind` is the same word at every door; `pointers` are None where the door has none."""
+
+    kind: str
+    detail: str
+    pointers: tuple[str, ...] | None = None
+
+
+class Door(ABC):
+    """What can be done with timers. `duration` forms are this door's own; all else is asked as in REST."""
+
+    name: ClassVar[str]
+    # The same minute and a half, in each way that this door has of writing it.
+    ninety_seconds: ClassVar[tuple[Any, ...]]
+    # What this door cannot even be asked: it has types of its own for it.
+    knows_no: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    async def create(self, tenant: str, fields: Mapping[str, Any], key: str | None = None) -> Timer: ...
+
+    @abstractmethod
+    async def get(self, tenant: str, timer_id: str) -> Timer: ...
+
+    @abstractmethod
+    async def list_page(
+        self, tenant: str, wanted: Mapping[str, Any], limit: int, cursor: str | None
+    ) -> tuple[list[Timer], str | None]: ...
+
+    @abstractmethod
+    async def cancel(self, tenant: str, timer_id: str, requested_by: str, reason: str | None = None) -> Timer: ...
+
+    @abstractmethod
+    async def firings(self, tenant: str, timer_id: str) -> list[dict[str, Any]]: ...
+
+    @abstractmethod
+    async def firing(self, tenant: str, timer_id: str, occurrence: int) -> dict[str, Any]: ...
+
+    async def list_all(self, tenant: str, wanted: Mapping[str, Any], limit: int = 2) -> list[Timer]:
+        """Page by page."""
+        found, cursor = await self.list_page(tenant, wanted, limit, None)
+        while cursor:
+            more, cursor = await self.list_page(tenant, wanted, limit, cursor)
+            assert len(more) <= limit
+            found += more
+        return found
