@@ -210,8 +210,9 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
             )
         if not name.startswith("MINOOTS_") or name in KNOWN or _KUBERNETES.fullmatch(f"{name}={environ[name]}"):
             continue
-        near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.6)
-        hint = f"did you mean {near[0]}?" if near else "see the README for the settings there are"
+        # Without the prefix, which every name shares.
+        near = difflib.get_close_matches(name[8:], [known[8:] for known in KNOWN], n=1, cutoff=0.6)
+        hint = f"did you mean MINOOTS_{near[0]}?" if near else "see the README for the settings there are"
         raise ConfigError(f"there is no setting {name}; {hint}")
 
 

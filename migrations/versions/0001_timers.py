@@ -36,6 +36,10 @@ CHECKS = [
     """create function minoots.is_json_shallow(value jsonb) returns boolean language sql immutable parallel safe
        return not jsonb_path_exists(value, 'strict $.**{32} ? (@.type() == "object" || @.type() == "array")')""",
     "comment on function minoots.is_json_shallow is 'Nested at most 32 deep, the value itself counted.'",
+    r"""create function minoots.is_representable(value jsonb) returns boolean language sql immutable parallel safe
+       return value::text !~ '[0-9]{200}[0-9]{109}' or not jsonb_path_exists(
+           value, 'strict $.** ? (@.type() == "number" && (@ > 1.8e308 || @ < -1.8e308))')""",
+    "comment on function minoots.is_representable is 'No number in it is beyond what a double holds.'",
     """create function minoots.is_labels(labels jsonb) returns boolean language plpgsql immutable strict parallel safe as $$
        declare
            many integer := 0; k text; v jsonb;
@@ -157,6 +161,7 @@ DOMAINS = [
     """create domain minoots.metadata as jsonb
        constraint timers_metadata check (jsonb_typeof(value) = 'object')
        constraint timers_metadata_size check (octet_length(value::text) <= 65536)
+       constraint timers_numbers check (minoots.is_representable(value))
        constraint timers_depth check (minoots.is_json_shallow(value))""",
     "comment on domain minoots.metadata is 'A JSON object of up to 64 KiB.'",
     """create domain minoots.labels as jsonb
@@ -165,11 +170,13 @@ DOMAINS = [
     """create domain minoots.action_bundle as jsonb
        constraint timers_action_bundle check (minoots.is_action_bundle(value))
        constraint timers_action_bundle_size check (octet_length(value::text) <= 262144)
+       constraint timers_numbers check (minoots.is_representable(value))
        constraint timers_depth check (minoots.is_json_shallow(value))""",
     "comment on domain minoots.action_bundle is 'What to do: {actions, concurrency, retryPolicy}.'",
     """create domain minoots.agent_binding as jsonb
        constraint timers_agent_binding check (minoots.is_agent_binding(value))
        constraint timers_agent_binding_size check (octet_length(value::text) <= 262144)
+       constraint timers_numbers check (minoots.is_representable(value))
        constraint timers_depth check (minoots.is_json_shallow(value))""",
     "comment on domain minoots.agent_binding is 'The agent to wake.'",
     """create domain minoots.traceparent as text
@@ -327,6 +334,7 @@ def downgrade() -> None:
         "is_ipv6",
         "is_labels",
         "is_json_shallow",
+        "is_representable",
         "uuid7",
         "iso",
         "now",

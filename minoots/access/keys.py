@@ -120,8 +120,11 @@ def load_keys(env: Environment, path: Path | None, text: str | None) -> Keys:
         if env == "production":
             raise ConfigError("set API_KEYS_PATH or API_KEYS_JSON: production has no demo keys")
         return Keys({_digest(key): Caller("demo", tier, None, None) for key, tier in DEMO_KEYS.items()})
+    entries = _entries(source, text)
+    if not entries:
+        raise ConfigError(f"{source} has no keys: nobody could come in")
     callers: dict[bytes, Caller] = {}
-    for index, entry in enumerate(_entries(source, text)):
+    for index, entry in enumerate(entries):
         if env == "production" and (entry.key in DEMO_KEYS or entry.tenants is None):
             what = "is a demo key" if entry.key in DEMO_KEYS else "names no tenants"
             raise ConfigError(f"{source}: entry {index} {what}; production does not accept that")

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import typer
 import uvloop
 
-from minoots.errors import ConfigError
+from minoots.access.keys import load_keys
+from minoots.errors import ConfigError, StoreUnavailable
 from minoots.runtime.supervise import Child, StopSignals, Supervisor, stop_signals
 from minoots.settings import Settings
 from minoots.telemetry.logging import configure_logging
@@ -30,6 +31,8 @@ def serve(roles: Sequence[str]) -> None:
     # A mistake in the settings is said once, here, before there are four processes to say it.
     if settings.store.url is None:
         raise ConfigError("set MINOOTS_DATABASE_URL to the Postgres that keeps the timers (or use `minoots up`)")
+    if {"api", "grpc"} & set(roles):
+        load_keys(settings.env, settings.doors.keys_path, settings.doors.keys_json)
     code = asyncio.run(_serve_children(groups))
     if code:
         raise typer.Exit(code)
@@ -72,12 +75,12 @@ def events(state: str) -> None:
 
 
 async def _switch_events(settings: Settings, on: bool) -> None:
-    from minoots.service.readiness import Readiness
+    from minoots.service.readiness import NO_ANSWER, Readiness
     from minoots.store import installation
     from minoots.store.database import Database
 
     async with Database(settings.store) as database:
         if found := await Readiness(database, settings.env).problems():
-            raise ConfigError(found[0])
+            raise StoreUnavailable(found[0]) if found[0] == NO_ANSWER else ConfigError(found[0])
         async with database.connection() as connection:
             await installation.switch_events(database, connection, on)

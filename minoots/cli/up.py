@@ -23,6 +23,7 @@ from minoots.errors import ConfigError
 from minoots.runtime.supervise import Child, StopSignals, Supervisor, stop_signals
 from minoots.settings import Address, Settings
 from minoots.store.migrate import upgrade
+from minoots.telemetry.logging import configure_logging
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +40,7 @@ def up(data_dir: Path) -> None:
 async def _run(environ: Mapping[str, str], data_dir: Path) -> int:
     """The exit code: 0 after a signal, else that of a role that says it is not set up right."""
     settings = Settings.from_env(environ)
+    configure_logging(settings.log, "up")
     ports = {name: _port(environ, name) for name in ("MINOOTS_POSTGRES_PORT", "MINOOTS_NATS_PORT")}
     _check_door("MINOOTS_API_ADDRESS", settings.doors.rest)
     _check_door("KERNEL_GRPC_ADDRESS", settings.doors.grpc)

@@ -71,7 +71,7 @@ class Narrator:
         timer, firing = sight.timer, sight.firing
         if has_ended(timer) and firing is not None:
             if self._is_new("timer", "fired", firing.get("occurrence")):
-                self._line("fired", lateness(timer) or "")
+                self._line(instant(timer.get("firedAt")), "fired", lateness(timer) or "")
             self._tell_deliveries(firing)
             self._tell_timer(timer)
         else:
@@ -82,7 +82,8 @@ class Narrator:
         status = str(timer.get("status"))
         if not self._is_new("timer", status, timer.get("occurrence")):
             return
-        self._line(status, _remark(status, timer))
+        happened = {"fired": "firedAt", "settled": "settledAt", "failed": "settledAt", "cancelled": "cancelledAt"}
+        self._line(instant(timer.get(happened.get(status, ""))), status, _remark(status, timer))
 
     def _tell_deliveries(self, firing: Shown) -> None:
         for delivery in firing.get("deliveries") or ():
@@ -92,21 +93,27 @@ class Narrator:
                     text = (
                         f"  {delivery.get('actionId')}, attempt {attempt.get('attempt')}: {describe_attempt(attempt)}"
                     )
-                    self._line("", text + _next_attempt(delivery, attempt))
+                    self._line(instant(attempt.get("startedAt")), "", text + _next_attempt(delivery, attempt))
             status = delivery.get("status")
             if status != "pending" and self._is_new("delivery", *key, status):
-                self._line("", f"  {delivery.get('actionId')} is {status}", str(delivery.get("deadReason") or ""))
+                ended = instant(delivery.get("deliveredAt") or delivery.get("deadAt"))
+                self._line(
+                    ended, "", f"  {delivery.get('actionId')} is {status}", str(delivery.get("deadReason") or "")
+                )
 
     def _is_new(self, *fact: Any) -> bool:
         is_new = fact not in self._said
         self._said.add(fact)
         return is_new
 
-    def _line(self, status: str, *remarks: str) -> None:
-        parts: list[Any] = [(f"{datetime.now().astimezone():%H:%M:%S}  ", "dim")]
+    def _line(self, at: datetime | None, status: str, *remarks: str) -> None:
+        """A line under the instant at which it happened; under the present one where it has none."""
+        parts: list[Any] = [(f"{(at or datetime.now(UTC)).astimezone():%H:%M:%S}  ", "dim")]
         if status:
-            parts += [status_text(status), "  "]
-        say(Text.assemble(*parts, printable(": ".join(r for r in remarks if r))))
+            parts.append(status_text(status))
+        if remark := printable(": ".join(r for r in remarks if r)):
+            parts.append(f"  {remark}" if status else remark)
+        say(Text.assemble(*parts))
 
 
 def _remark(status: str, timer: Shown) -> str:

@@ -1,5 +1,6 @@
 """JSON as bytes: reading it into a type with errors that point at the field, and the bounds that types cannot say."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -16,6 +17,19 @@ _KEY_WHERE = re.compile(r" - at `key` in `(?P<path>[^`]*)`$")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _MISSING = re.compile(r"missing required field `([^`]+)`")
 _UNKNOWN = re.compile(r"contains unknown field `([^`]+)`")
+_EXPECTED = re.compile(r"^Expected `(?P<wanted>[^`]+)`, got `(?P<got>[^`]+)`")
+_BOUND = re.compile(r"^Expected `(?P<kind>\w+)` (?:of length )?(?P<sign>[<>]=?) (?P<limit>[\d.]+)")
+_WORDS = {
+    "str": "text", "int": "a whole number", "float": "a number", "bool": "true or false", "null": "null",
+    "object": "an object", "array": "a list",
+}  # fmt: skip
+# What the decoder does not say when a word is none of those that a field may hold.
+_CHOICES = {
+    "kind": ("webhook", "agent_prompt", "command", "workflow_event"),
+    "method": ("GET", "POST", "PUT", "PATCH", "DELETE"),
+    "adapter": ("mcp", "langchain", "autogen", "custom"),
+    "tier": ("free", "pro", "team", "unlimited"),
+}
 _LARGE_NUMBER = re.compile(rb"\d{19}|\d[eE][+-]?\d{3}")
 _NUMBERS = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\d[\d.]*(?:[eE][+-]?\d+)?', re.DOTALL)
 
@@ -42,7 +56,25 @@ def describe_mismatch(message: str) -> Finding:
         return Finding(f"{pointer}/{missing[1]}", f"{missing[1]} is required")
     if unknown := _UNKNOWN.search(detail):
         return Finding(f"{pointer}/{escape_step(unknown[1])}", f"there is no field {unknown[1]}")
-    return Finding(pointer, f"{detail[:1].lower()}{detail[1:]}".replace("`", ""))
+    field = pointer.rsplit("/", 1)[-1]
+    if where and where["path"].endswith("[...]"):
+        field = f"each {'key' if where.re is _KEY_WHERE else 'value'} of {field}"
+    return Finding(pointer, _humane(detail, field))
+
+
+def _humane(detail: str, field: str) -> str:
+    """The decoder speaks of its types; a person is told what to send."""
+    if bound := _BOUND.search(detail):
+        word = {"<=": "at most", ">=": "at least", "<": "less than", ">": "more than"}[bound["sign"]]
+        what = {"str": "characters long", "array": "items long", "object": "entries long"}.get(bound["kind"], "")
+        return f"{field or 'this'} has to be {word} {bound['limit']} {what}".rstrip()
+    if found := _EXPECTED.search(detail):
+        wanted = [_WORDS.get(kind, kind) for kind in found["wanted"].split(" | ")]
+        got = _WORDS.get(found["got"], found["got"])
+        return f"{field or 'this'} has to be {' or '.join(dict.fromkeys(wanted))}, not {got}"
+    if field in _CHOICES and "enum value" in detail:
+        return f"{detail.split('value ')[-1]} is none of {', '.join(_CHOICES[field])}".replace("`", "")
+    return f"{detail[:1].lower()}{detail[1:]}".replace("`", "")
 
 
 def pointer_of(path: str) -> str:
@@ -97,16 +129,45 @@ def nesting(body: bytes) -> int:
 
 
 def _check_numbers(body: bytes) -> None:
-    """Integers of 64 bits, and exponents of a double: what it cannot hold would come back as something else."""
-    for found in _NUMBERS.finditer(body):
-        number = found[0]
-        if number[:1] == b'"':
-            continue
-        mantissa, _, exponent = number.lower().partition(b"e")
-        if exponent and (len(exponent) > 4 or not -324 <= int(exponent) <= 308):
-            raise InvalidTimer.at("", f"{number[:24].decode()} is out of range; send it as text")
-        if not exponent and b"." not in mantissa and (len(mantissa) > 20 or not -(2**63) <= int(mantissa) < 2**63):
-            raise InvalidTimer.at("", f"{number[:24].decode()} does not fit in 64 bits; send it as text")
+    """Integers of 64 bits, and no exponent past 308: what a double cannot hold would come back as something else."""
+    if not any(_is_out_of_range(found[0]) for found in _NUMBERS.finditer(body) if found[0][:1] != b'"'):
+        return
+    try:
+        # Again with the standard library, which tells of each number's text and so of its place.
+        value = json.loads(body, parse_int=_mark, parse_float=_mark)
+    except (ValueError, RecursionError):
+        return
+    for pointer, number in _marked(value, ""):
+        shown = number if len(number) <= 40 else f"{number[:40]}…"
+        raise InvalidTimer.at(
+            pointer, f"{shown} is out of range: whole numbers have 64 bits, others go up to about 1.8e308"
+        )
+
+
+class _OutOfRange(str):
+    """A number's text in the place of the number."""
+
+
+def _mark(number: str) -> str | None:
+    return _OutOfRange(number) if _is_out_of_range(number.encode()) else None
+
+
+def _is_out_of_range(number: bytes) -> bool:
+    mantissa, _, exponent = number.lower().partition(b"e")
+    if exponent:
+        return len(exponent) > 4 or not -324 <= int(exponent) <= 308
+    return b"." not in mantissa and (len(mantissa) > 20 or not -(2**63) <= int(mantissa) < 2**63)
+
+
+def _marked(value: Any, pointer: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, _OutOfRange):
+        yield pointer, str(value)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _marked(inner, f"{pointer}/{escape_step(key)}")
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _marked(inner, f"{pointer}/{index}")
 
 
 def _faults(value: Any, pointer: str) -> Iterator[tuple[str, str]]:

@@ -68,5 +68,5 @@ def judge(outcome: Outcome, attempts: int, age: timedelta, policy: RetryPolicy, 
                 return Verdict("dead", reason=f"gave up after {tries}: {error}")
             wait = policy.draw_wait(attempts, rng)
             if policy.is_too_old(age + wait):
-                return Verdict("dead", reason=f"gave up at the age of {age.total_seconds():.0f} s: {error}")
+                return Verdict("dead", reason=f"gave up at the age of {age.total_seconds():.1f} s: {error}")
             return Verdict("pending", wait=wait)

@@ -46,6 +46,7 @@ _CONSTRAINTS = {
     "timers_action_bundle_size": ("/actionBundle", "an action bundle is at most 256 KiB"),
     "timers_agent_binding": ("/agentBinding", "this agent binding is not well formed"),
     "timers_agent_binding_size": ("/agentBinding", "an agent binding is at most 256 KiB"),
+    "timers_numbers": ("", "a number in it is out of range: beyond about 1.8e308"),
     "timers_depth": ("", "the JSON is nested deeper than 32 levels"),
 }
 

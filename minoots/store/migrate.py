@@ -8,8 +8,10 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
 
 import minoots
+from minoots.errors import ConfigError
 from minoots.store.database import reach
 
 _PACKAGE = Path(minoots.__file__).parent
@@ -50,5 +52,9 @@ async def downgrade(url: str, schema: str, revision: str) -> None:
 
 
 def _run(step: Callable[[Config, str], None], config: Config, revision: str) -> None:
-    with _ALEMBIC:
-        step(config, revision)
+    try:
+        with _ALEMBIC:
+            step(config, revision)
+    except CommandError as unknown:
+        schema = config.attributes["schema"]
+        raise ConfigError(f"the schema {schema} is not one that this version knows: {unknown}") from None

@@ -46,7 +46,7 @@ tried as (
         on conflict do nothing),
 counted as (
     select timer_id, occurrence, count(*)::smallint as ended, count(*) filter (where status = 'dead')::smallint as dead,
-           min(action_id || ' ' || reason) filter (where status = 'dead') as reason
+           min(action_id || ': ' || reason) filter (where status = 'dead') as reason
       from ended where status <> 'pending' group by timer_id, occurrence),
 -- the firing ends with its last delivery, and fails if one of them is dead
 firing as (
@@ -64,7 +64,7 @@ timer as (
        set status = f.status, settled_at = minoots.now(), version = t.version + 1,
            failure_reason = case when f.status = 'failed'
                then left('action ' || coalesce(f.reason, (
-                   select d.action_id || ' ' || d.dead_reason from minoots.deliveries d
+                   select d.action_id || ': ' || d.dead_reason from minoots.deliveries d
                     where d.timer_id = f.timer_id and d.occurrence = f.occurrence and d.status = 'dead'
                     order by d.position limit 1), 'gave up'), 1000) end
       from firing f

@@ -241,7 +241,7 @@ async def test_when_the_attempts_are_used_up_the_timer_has_failed(database: Data
         await eventually(ended(sql))
     assert len(receiver.requests) == 3
     row = await timer_of(sql, timer)
-    assert (row["status"], row["failure_reason"]) == ("failed", "action call gave up after 3 attempts: HTTP 500")
+    assert (row["status"], row["failure_reason"]) == ("failed", "action call: gave up after 3 attempts: HTTP 500")
     letter = await sql.fetchrow("select * from minoots.dead_letters")
     assert (letter["timer_id"], letter["action_id"], letter["attempt_count"]) == (timer, "call", 3)
     assert letter["dead_reason"] == "gave up after 3 attempts: HTTP 500"
@@ -312,7 +312,7 @@ async def test_a_firing_with_one_dead_action_has_failed_and_the_others_are_deliv
         (timer,) = await fire(database, sql, actions)
         await eventually(ended(sql))
     assert [r.path for r in receiver.requests] == ["/good", "/bad", "/fine"]
-    assert (await timer_of(sql, timer))["failure_reason"] == "action bad HTTP 410: the receiver is gone for good"
+    assert (await timer_of(sql, timer))["failure_reason"] == "action bad: HTTP 410: the receiver is gone for good"
 
 
 # Leases

@@ -50,10 +50,10 @@ def test_what_keeps_the_rules_passes(bundle: Any) -> None:
         ([], "/actionBundle", "object"),
         ({}, "/actionBundle/actions", "required"),
         ({"actions": [], "retries": 1}, "/actionBundle/retries", "no field"),
-        ({"actions": [action(id=f"a{n}") for n in range(17)]}, "/actionBundle/actions", "length <= 16"),
-        ({"actions": [], "concurrency": 0}, "/actionBundle/concurrency", ">= 1"),
-        ({"actions": [], "concurrency": 17}, "/actionBundle/concurrency", "<= 16"),
-        ({"actions": [], "retryPolicy": {"maxAttempts": 0}}, "/actionBundle/retryPolicy/maxAttempts", ">= 1"),
+        ({"actions": [action(id=f"a{n}") for n in range(17)]}, "/actionBundle/actions", "at most 16 items"),
+        ({"actions": [], "concurrency": 0}, "/actionBundle/concurrency", "at least 1"),
+        ({"actions": [], "concurrency": 17}, "/actionBundle/concurrency", "at most 16"),
+        ({"actions": [], "retryPolicy": {"maxAttempts": 0}}, "/actionBundle/retryPolicy/maxAttempts", "at least 1"),
         ({"actions": [], "retryPolicy": {"attempts": 1}}, "/actionBundle/retryPolicy/attempts", "no field"),
         ({"actions": [action(kind="email")]}, "/actionBundle/actions/0/kind", "email"),
         ({"actions": [{"id": "a", "kind": "command"}]}, "/actionBundle/actions/0/parameters", "required"),
@@ -72,7 +72,7 @@ def test_what_keeps_the_rules_passes(bundle: Any) -> None:
         ({"actions": [action(id="a", kind="webhook")]}, "/actionBundle/actions/0/parameters/url", "required"),
         ({"actions": [webhook(urls=1)]}, "/actionBundle/actions/0/parameters/urls", "no field"),
         ({"actions": [webhook(method="TRACE")]}, "/actionBundle/actions/0/parameters/method", "TRACE"),
-        ({"actions": [webhook(timeoutMs=120_001)]}, "/actionBundle/actions/0/parameters/timeoutMs", "<= 120000"),
+        ({"actions": [webhook(timeoutMs=120_001)]}, "/actionBundle/actions/0/parameters/timeoutMs", "at most 120000"),
         (
             {"actions": [webhook(headers={"a b": "x"})]},
             "/actionBundle/actions/0/parameters/headers/a b",
@@ -84,7 +84,11 @@ def test_what_keeps_the_rules_passes(bundle: Any) -> None:
             "no HTTP header",
         ),
         ({"actions": [webhook(headers={"x": "a\r\nb: c"})]}, "/actionBundle/actions/0/parameters/headers/x", "control"),
-        ({"actions": [webhook(headers={"x": 1})]}, "/actionBundle/actions/0/parameters/headers", "str"),
+        (
+            {"actions": [webhook(headers={"x": 1})]},
+            "/actionBundle/actions/0/parameters/headers",
+            "text, not a whole number",
+        ),
     ],
 )
 def test_what_breaks_a_rule_is_told_with_its_place(bundle: Any, pointer: str, words: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minoots.domain.event import KINDS, cut, envelope
+from minoots.domain.event import KINDS, bare, cut, envelope
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 DATA = st.dictionaries(TEXT, TEXT | st.integers() | st.lists(TEXT), max_size=3)
@@ -97,8 +97,15 @@ def test_a_cut_event_is_small_whatever_the_timer_holds() -> None:
 
 
 def test_cutting_an_event_adds_no_fields_to_its_timer() -> None:
-    assert json.loads(cut('{"lane":{"key":"x"}}')) == {"lane": {"key": "x"}, "timer": {}, "truncated": True}
     assert json.loads(cut('{"timer":{"id":"x"}}')) == {"timer": {"id": "x"}, "truncated": True}
+
+
+def test_a_bare_event_says_which_timer_it_is_and_nothing_else() -> None:
+    timer = {"id": "x", "tenantId": "acme", "status": "fired", "version": 3, "labels": {"a": "b" * 10**6}, "name": "n"}
+    assert json.loads(bare(json.dumps({"timer": timer, "reason": "r" * 10**6, "firing": {"occurrence": 1}}))) == {
+        "timer": {"id": "x", "tenantId": "acme", "status": "fired", "version": 3},
+        "truncated": True,
+    }
 
 
 def test_numbers_beyond_the_doubles_do_not_break_cutting() -> None:

@@ -99,8 +99,9 @@ def test_nul_is_refused_with_its_place(body: bytes, pointer: str) -> None:
     ],
 )
 def test_numbers_that_no_column_holds_are_refused(number: str) -> None:
-    with pytest.raises(InvalidTimer, match="send it as text"):
+    with pytest.raises(InvalidTimer, match="out of range") as refused:
         check_bounds(f'{{"metadata":{{"a":[{number}]}}}}'.encode())
+    assert refused.value.findings[0].pointer == "/metadata/a/0"
 
 
 @pytest.mark.parametrize(
@@ -159,10 +160,10 @@ def test_what_is_no_json_is_malformed(body: bytes) -> None:
     ("body", "pointer", "words"),
     [
         (b"[]", "", "object"),
-        (b'{"name":1}', "/name", "str"),
-        (b'{"labels":{"a":1}}', "/labels", "str"),
+        (b'{"name":1}', "/name", "name has to be text"),
+        (b'{"labels":{"a":1}}', "/labels", "each value of labels has to be text"),
         (b'{"nmae":"x"}', "/nmae", "there is no field nmae"),
-        (b'{"name":""}', "/name", "length"),
+        (b'{"name":""}', "/name", "at least 1 characters long"),
     ],
 )
 def test_a_misfit_points_at_the_field(body: bytes, pointer: str, words: str) -> None:

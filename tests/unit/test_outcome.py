@@ -52,7 +52,7 @@ def test_a_retry_that_would_come_too_late_is_not_waited_for() -> None:
     policy = RetryPolicy(max_age_ms=60_000, backoff_initial_ms=10_000, backoff_multiplier=1)
     assert verdict(Retry("HTTP 503", ANSWER), 1, timedelta(seconds=49), policy).status == "pending"
     late = verdict(Retry("HTTP 503", ANSWER), 1, timedelta(seconds=60), policy)
-    assert late == Verdict("dead", reason="gave up at the age of 60 s: HTTP 503")
+    assert late == Verdict("dead", reason="gave up at the age of 60.0 s: HTTP 503")
 
 
 def test_the_same_chance_draws_the_same_wait() -> None:

@@ -87,7 +87,7 @@ def test_null_is_the_same_as_nothing(field: str) -> None:
             "/actionBundle",
             "deeper",
         ),
-        ({"agentBinding": {"adapter": "x", "target": "t"}}, "/agentBinding/adapter", "invalid enum"),
+        ({"agentBinding": {"adapter": "x", "target": "t"}}, "/agentBinding/adapter", "none of mcp, langchain"),
         ({"agentBinding": {"adapter": "mcp", "target": "t", "payloadTemplate": nested(32)}}, "/agentBinding", "deeper"),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 import minoots
 from minoots.domain.limits import ACTION_TIMEOUT_MS
@@ -77,7 +78,8 @@ class WebhookRunner:
                 asyncio.timeout(timeout_s),
                 self._session.request(
                     method,
-                    parameters.url,
+                    # Byte for byte as it was given, for a signed URL is no other; what is not ASCII has to be encoded.
+                    URL(parameters.url, encoded=parameters.url.isascii()),
                     data=body,
                     headers=headers,
                     allow_redirects=False,
@@ -121,7 +123,7 @@ def _compose(parameters: WebhookParameters, request: ActionRequest) -> tuple[str
 def _outcome(status: int, answer: Answer) -> Outcome:
     if 200 <= status < 300:
         return Delivered(answer)
-    if 300 <= status < 400:
+    if status in (301, 302, 303, 307, 308):
         return Retry(f"HTTP {status}: redirects are not followed", answer)
     if status == 410:
         return Rejected("HTTP 410: the receiver is gone for good", answer)
@@ -152,6 +154,8 @@ def _describe(failed: BaseException) -> str:
             return "the host's name cannot be resolved"
         case aiohttp.ClientConnectorCertificateError():
             return "TLS: the certificate is not valid for this host"
+        case aiohttp.ClientConnectorSSLError():
+            return "TLS: the other end does not speak it, or no version that both know"
         case aiohttp.ClientConnectorError(os_error=OSError() as cause):
             # Of the number, for the text is the event loop's own and names the address.
             return f"cannot connect: {os.strerror(cause.errno) if cause.errno else type(cause).__name__}"
