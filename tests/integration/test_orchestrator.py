@@ -577,7 +577,7 @@ async def test_what_a_bad_action_says_holds_up_no_other(database: Database, sql:
         await eventually(ended(sql, 8))
     assert len(receiver.requests) == 3
     assert await count(sql, "status = 'settled'") == 3
-    assert await count(sql, "failure_reason like 'action odd this version cannot run%'") == 5
+    assert await count(sql, "failure_reason like 'action odd: this version cannot run%'") == 5
 
 
 async def test_a_row_that_somebody_has_locked_holds_up_no_other(
