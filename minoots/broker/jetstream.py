@@ -61,7 +61,8 @@ class Broker:
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
         if not self.client.is_closed:
-            with contextlib.suppress(Exception):  # closing a connection that is gone already has nothing to say
+            # Closing a connection that is gone already has nothing to say.
+            with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
                 async with asyncio.timeout(2):
                     await self.client.close()
 

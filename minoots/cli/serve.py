@@ -3,14 +3,14 @@
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import typer
 import uvloop
 
 from minoots.access.keys import load_keys
 from minoots.errors import ConfigError, StoreUnavailable
-from minoots.runtime.supervise import Child, StopSignals, Supervisor, stop_signals
+from minoots.runtime.supervise import Child, Supervisor, stop_signals
 from minoots.settings import Settings
 from minoots.telemetry.logging import configure_logging
 
@@ -46,15 +46,15 @@ async def _serve_here(settings: Settings, roles: Sequence[str]) -> None:
 
 
 async def _serve_children(groups: Sequence[Sequence[str]]) -> int:
-    children = [
-        Child(" ".join(group), [sys.executable, "-m", "minoots", "serve", *group], dict(os.environ)) for group in groups
-    ]
     with stop_signals() as signals:
-        return await _supervise(children, signals)
+        return await Supervisor(role_children(groups, os.environ)).run(signals.stop, signals.hurry)
 
 
-async def _supervise(children: Sequence[Child], signals: StopSignals) -> int:
-    return await Supervisor(children).run(signals.stop, signals.hurry)
+def role_children(groups: Sequence[Sequence[str]], environ: Mapping[str, str]) -> list[Child]:
+    """A child process for each group of roles; `minoots up` runs the same."""
+    return [
+        Child(" ".join(group), [sys.executable, "-m", "minoots", "serve", *group], dict(environ)) for group in groups
+    ]
 
 
 def migrate() -> None:

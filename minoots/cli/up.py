@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import errno
 import os
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,20 +14,19 @@ import structlog
 import typer
 
 from minoots.cli.banner import Endpoints, show_banner
+from minoots.cli.serve import PROCESSES, role_children
 from minoots.embedded.nats import EmbeddedNats
 from minoots.embedded.place import Place
 from minoots.embedded.ports import refusal
 from minoots.embedded.postgres import EmbeddedPostgres
 from minoots.errors import ConfigError
-from minoots.runtime.supervise import Child, StopSignals, Supervisor, stop_signals
+from minoots.runtime.supervise import StopSignals, Supervisor, stop_signals
 from minoots.settings import Address, Settings
 from minoots.store.migrate import upgrade
 from minoots.telemetry.logging import configure_logging
 
 log = structlog.get_logger(__name__)
 
-# Kernel and relay share a process, so that a firing wakes the relay at once.
-ROLES: Final = (("api",), ("grpc",), ("kernel", "relay"), ("orchestrator",))
 _READY_SECONDS: Final = 20.0
 
 
@@ -88,7 +86,7 @@ async def _supervise(
     env: Mapping[str, str], endpoints: Endpoints, servers: list[EmbeddedPostgres | EmbeddedNats], signals: StopSignals
 ) -> int:
     """Run the roles until a signal, or until a server of ours cannot be brought back."""
-    children = [Child(" ".join(role), [sys.executable, "-m", "minoots", "serve", *role], env) for role in ROLES]
+    children = role_children(PROCESSES, env)
     supervising = asyncio.create_task(Supervisor(children).run(signals.stop, signals.hurry))
     mending = [asyncio.create_task(_mend(server)) for server in servers]
     announcing = asyncio.create_task(_announce(endpoints))

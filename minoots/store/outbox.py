@@ -32,8 +32,6 @@ _FENCE = "select pg_current_xact_id()::text::int8"
 
 _REMOVE = "delete from minoots.outbox where shard = $1 and id = any($2::int8[])"
 
-_LAG = "select count(*), coalesce(extract(epoch from minoots.now() - min(created_at)), 0)::float8 from minoots.outbox"
-
 
 @dataclass(frozen=True, slots=True)
 class OutboxEvent:
@@ -82,9 +80,3 @@ async def read_events(db: Database, connection: Connection, shard: int, mark: in
 async def remove_events(db: Database, connection: Connection, shard: int, ids: Sequence[int]) -> None:
     """Remove what was acknowledged."""
     await connection.execute(db.sql(_REMOVE), shard, list(ids))
-
-
-async def outbox_lag(db: Database, connection: Connection) -> tuple[int, float]:
-    """How many events wait, and for how many seconds the oldest has."""
-    row = await connection.fetchrow(db.sql(_LAG))
-    return (row[0], row[1]) if row else (0, 0.0)
