@@ -8,6 +8,8 @@ MinootsError
 │   ├── TimerNotFound           no such timer of this tenant
 │   ├── FiringNotFound          the timer has no such occurrence
 │   ├── TimerStateConflict      the timer is in a state that has no such step
+│   ├── StaleVersion            it has changed since the caller saw it
+│   ├── NameTaken               another waiting timer that was made by name has it
 │   ├── IdempotencyInFlight     a request with the same key has not ended yet
 │   ├── IdempotencyMismatch     the key was used with another body
 │   ├── BodyTooLarge            the body is over its limit
@@ -66,6 +68,14 @@ class TimerStateConflict(ClientError):
     def __init__(self, status: str, detail: str | None = None) -> None:
         super().__init__(detail)
         self.status = status
+
+
+class StaleVersion(ClientError):
+    """The timer is not in the version that was asked for; get it again and decide on what it is now."""
+
+
+class NameTaken(ClientError):
+    """Another waiting timer of this tenant was made by this name; choose another name, or change that timer."""
 
 
 class IdempotencyInFlight(ClientError):

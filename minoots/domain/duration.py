@@ -1,7 +1,10 @@
 """Durations and instants as people write them."""
 
+import math
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from fractions import Fraction
+from functools import lru_cache
 
 from minoots.domain.limits import DURATION_MS
 
@@ -34,6 +37,8 @@ def parse_duration(value: str | int | float) -> int:
     return ms
 
 
+# The same few are asked for again and again.
+@lru_cache(maxsize=1024)
 def _parse_text(text: str) -> int:
     if len(text) > 100:
         raise ValueError('a duration is written as "30s", "1h30m", "PT30S" or a number of milliseconds')
@@ -53,13 +58,8 @@ def _parse_text(text: str) -> int:
 
 def _total(parts: list[tuple[str, str]]) -> int:
     """Whole milliseconds; what is finer is rounded up, so that "0.1ms" is not nothing."""
-    total = timedelta()
-    try:
-        for number, unit in parts:
-            total += timedelta(milliseconds=float(number) * _UNITS[unit])
-    except OverflowError:
-        return DURATION_MS + 1
-    return -(-total // timedelta(milliseconds=1))
+    total = sum((Fraction(number) * _UNITS[unit] for number, unit in parts), Fraction())
+    return min(math.ceil(total), DURATION_MS + 1)
 
 
 def parse_instant(text: str) -> datetime:

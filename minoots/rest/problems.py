@@ -26,6 +26,8 @@ STATUS_OF: dict[type[MinootsError], int] = {
     errors.TimerNotFound: 404,
     errors.FiringNotFound: 404,
     errors.TimerStateConflict: 409,
+    errors.NameTaken: 409,
+    errors.StaleVersion: 412,
     errors.IdempotencyInFlight: 409,
     errors.BodyTooLarge: 413,
     errors.UnsupportedMedia: 415,

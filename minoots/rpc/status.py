@@ -22,6 +22,8 @@ STATUS_OF: dict[type[MinootsError], grpc.StatusCode] = {
     errors.TimerNotFound: grpc.StatusCode.NOT_FOUND,
     errors.FiringNotFound: grpc.StatusCode.NOT_FOUND,
     errors.TimerStateConflict: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.NameTaken: grpc.StatusCode.ALREADY_EXISTS,
+    errors.StaleVersion: grpc.StatusCode.ABORTED,
     errors.IdempotencyInFlight: grpc.StatusCode.ABORTED,
     errors.IdempotencyMismatch: grpc.StatusCode.INVALID_ARGUMENT,
     # As gRPC itself answers a message that is too large.
