@@ -3,10 +3,11 @@
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from minoots.domain.retention import Retention, parse_retention
 from minoots.errors import ConfigError
 
 Environment = Literal["development", "production"]
@@ -39,6 +40,7 @@ KNOWN = frozenset(
         "MINOOTS_KERNEL_BATCH",
         "MINOOTS_CAPACITY",
         "MINOOTS_LEASE_MARGIN_MS",
+        "MINOOTS_RETENTION",
         "MINOOTS_STREAM_MAX_BYTES",
         "MINOOTS_LOG_FORMAT",
         "MINOOTS_LOG_LEVEL",
@@ -139,6 +141,7 @@ class Settings:
     doors: DoorSettings
     client: ClientSettings
     work: WorkSettings
+    retention: Retention
     log: LogSettings
     boot_demo: bool
 
@@ -182,6 +185,7 @@ class Settings:
                 capacity=_integer(environ, "MINOOTS_CAPACITY", 256, 1, 10_000),
                 lease_margin_ms=_integer(environ, "MINOOTS_LEASE_MARGIN_MS", 5_000, 500, 600_000),
             ),
+            retention=_retention(environ),
             log=LogSettings(
                 format=_choice(environ, "MINOOTS_LOG_FORMAT", "auto", ("auto", "console", "json")),
                 level=_choice(environ, "MINOOTS_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
@@ -231,6 +235,15 @@ def _subject(environ: Mapping[str, str], schema: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", subject):
         raise ConfigError(f"NATS_SUBJECT={subject!r} is no subject prefix; use words joined by dots, no * or >")
     return subject
+
+
+def _retention(environ: Mapping[str, str]) -> Retention:
+    """What holds where the table `retention` has no rule."""
+    text = environ.get("MINOOTS_RETENTION", "").strip()
+    try:
+        return replace(Retention(), **parse_retention(text)) if text else Retention()
+    except ValueError as refused:
+        raise ConfigError(f"MINOOTS_RETENTION={text!r}: {refused}") from None
 
 
 def _integer(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:

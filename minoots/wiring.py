@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import structlog
 
@@ -14,7 +15,8 @@ from minoots.broker.jetstream import Broker
 from minoots.clock import Clock, SystemClock
 from minoots.errors import ConfigError
 from minoots.kernel.firing import Kernel
-from minoots.kernel.prune import Pruner
+from minoots.kernel.planning import Planner
+from minoots.kernel.prune import EndedPruner, Pruner
 from minoots.orchestrator.actions.webhook import WebhookRunner, runners
 from minoots.orchestrator.capacity import Capacity
 from minoots.orchestrator.dispatch import Orchestrator
@@ -24,6 +26,7 @@ from minoots.relay.relay import Relay
 from minoots.runtime.demo import Demo
 from minoots.runtime.loop import Loop
 from minoots.runtime.node import Heartbeat, node_name
+from minoots.service.changes import TimerChanges
 from minoots.service.readiness import Readiness
 from minoots.service.timers import Timers
 from minoots.settings import Settings
@@ -89,16 +92,17 @@ def _add_rest(process: Process, readiness: Readiness) -> None:
     from minoots.rest.server import serve_rest
 
     doors = process.settings.doors
-    app = create_app(Timers(process.database), _keys(process.settings), readiness, doors.public_url)
+    timers, changes = Timers(process.database), TimerChanges(process.database)
+    app = create_app(timers, changes, _keys(process.settings), readiness, doors.public_url)
     process.running.append(serve_rest(app, doors.rest, process.stop))
 
 
 def _add_grpc(process: Process) -> None:
     from minoots.rpc.server import serve_grpc
 
-    door = serve_grpc(
-        Timers(process.database), _keys(process.settings), process.broker, process.settings.doors.grpc, process.stop
-    )
+    timers, changes = Timers(process.database), TimerChanges(process.database)
+    address = process.settings.doors.grpc
+    door = serve_grpc(timers, changes, _keys(process.settings), process.broker, address, process.stop)
     process.running.append(door)
 
 
@@ -147,19 +151,31 @@ async def _open_broker(
 
 def _add_relay(process: Process, *, wake_from_kernel: bool) -> None:
     """The relay, and the kernel beside it that wakes it at once."""
+    kernels: list[Kernel] = []
     wake: Callable[[], None] = lambda: None  # noqa: E731 - replaced below where there is a relay
     if process.broker is not None:
-        loop = process.loop("relay", Relay(process.database, process.broker, process.clock).tick, deadline_s=15)
-        wake = loop.wake
+        relay = Relay(process.database, process.broker, process.clock, lambda: any(k.is_behind for k in kernels))
+        wake = process.loop("relay", relay.tick, deadline_s=15).wake
     if wake_from_kernel:
-        _add_kernel(process, on_fired=wake)
+        kernels.append(_add_kernel(process, on_fired=wake))
 
 
-def _add_kernel(process: Process, on_fired: Callable[[], None]) -> None:
-    kernel = Kernel(process.database, process.clock, process.settings.work.kernel_batch, on_fired)
+def _add_kernel(process: Process, on_fired: Callable[[], None]) -> Kernel:
+    planner = Planner(process.database, on_fired)
+    planning = process.loop("planner", planner.tick)
+
+    def plan(timer_ids: Collection[UUID]) -> None:
+        planner.ask(timer_ids)
+        planning.wake()
+
+    kernel = Kernel(process.database, process.clock, process.settings.work.kernel_batch, on_fired, plan)
     process.loop("kernel", kernel.tick)
     process.loop("kernel-scan", kernel.scan)
     process.loop("prune", Pruner(process.database).tick)
+    ended = EndedPruner(process.database, process.clock, process.settings.retention)
+    process.loop("prune-ended", ended.tick)
+    process.loop("prune-again", ended.tick_again)
+    return kernel
 
 
 async def _add_orchestrator(process: Process) -> None:

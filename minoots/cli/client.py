@@ -75,13 +75,30 @@ class Api:
 
         Without a key nobody knows after a broken connection whether it was carried out, so it is not sent again.
         """
-        if self.tenant and "tenantId" not in body:
-            body = {"tenantId": self.tenant, **body}
-        headers = {"Content-Type": "application/json"}
-        if idempotency_key is not None:
-            headers["Idempotency-Key"] = idempotency_key
-        payload = json.dumps(body).encode()
-        return self._ask("POST", path, payload, headers, repeatable=repeatable or idempotency_key is not None)
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        is_safe = repeatable or idempotency_key is not None
+        return self._send("POST", path, self._of_tenant(body), headers, repeatable=is_safe)
+
+    def put(self, path: str, body: dict[str, Any], *, if_version: int | None = None) -> bytes:
+        """PUT a body, which gets the client's `tenantId`; with a version only while it is that one."""
+        return self._send("PUT", path, self._of_tenant(body), _if_match(if_version), repeatable=if_version is None)
+
+    def patch(self, path: str, body: dict[str, Any], *, if_version: int | None = None) -> bytes:
+        """PATCH with the fields that change; with a version only while it is that one."""
+        return self._send("PATCH", path, self._of_tenant(body), _if_match(if_version), repeatable=if_version is None)
+
+    def preview(self, body: dict[str, Any]) -> bytes:
+        """The next instants of a schedule; nothing is kept."""
+        return self._send("POST", "/schedules/preview", body, {}, repeatable=True)
+
+    def _of_tenant(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {"tenantId": self.tenant, **body} if self.tenant and "tenantId" not in body else body
+
+    def _send(
+        self, method: str, path: str, body: dict[str, Any], headers: dict[str, str], *, repeatable: bool
+    ) -> bytes:
+        headers = {"Content-Type": "application/json", **headers}
+        return self._ask(method, path, json.dumps(body).encode(), headers, repeatable=repeatable)
 
     def close(self) -> None:
         """Let the connection go; the next request makes another."""
@@ -204,9 +221,24 @@ def timer_path(timer_id: str, *more: str | int) -> str:
     """/timers/{id}/…, whatever was typed as the id; what was not UTF-8 goes out as it was."""
     if not timer_id.strip(". "):
         raise misused("give the timer's id, as `minoots timer list` shows it")
-    return "/".join(
-        ["/timers", *(quote(str(step), safe="", errors="surrogateescape") for step in (timer_id.strip(), *more))]
-    )
+    return _path("/timers", timer_id.strip(), *more)
+
+
+def named_path(name: str) -> str:
+    """/timers/by-name/{name}, whatever characters are in it."""
+    if not name.strip(". "):
+        raise misused("give the timer's name")
+    return _path("/timers/by-name", name)
+
+
+def _path(*steps: str | int) -> str:
+    first, *others = steps
+    return "/".join([str(first), *(quote(str(step), safe="", errors="surrogateescape") for step in others)])
+
+
+def _if_match(version: int | None) -> dict[str, str]:
+    """The version as the entity tag that the timer has to have (RFC 9110, section 13.1.1)."""
+    return {} if version is None else {"If-Match": f'"{version}"'}
 
 
 def _readable(url: str) -> SplitResult:

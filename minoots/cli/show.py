@@ -13,11 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from minoots.cli.exits import printable
-from minoots.cli.words import Shown, describe_attempt, due, instant, lateness, local, span
+from minoots.cli.schedule_words import describe_schedule, short_schedule
+from minoots.cli.words import Shown, describe_attempt, due, fired_late, instant, lateness, local, recurs, span
 
 _COLOURS: Final = {
     "scheduled": "cyan",
     "paused": "yellow",
+    "missed": "yellow",
     "fired": "blue",
     "dispatching": "blue",
     "pending": "blue",
@@ -58,23 +60,24 @@ def status_text(status: Any) -> Text:
 
 
 def show_timers(timers: Sequence[Shown], now: datetime | None = None) -> None:
-    """A row a timer; on a narrow terminal two lines, so that the id stays whole."""
+    """A row a timer, with schedules if there are any; on a narrow terminal two lines, so that the id stays whole."""
     now = now or datetime.now(UTC)
-    if terminal().width < _NARROW:
-        for timer in timers:
-            name = printable(str(timer.get("name") or "–"))
-            say(str(timer["id"]))
-            say(Text.assemble("  ", name, "  ", status_text(timer.get("status")), "  ", _due_text(timer, now)))
-        return
-    table = lean_table("ID", "STATUS", "DUE", "NAME")
+    any_recurs = any(recurs(timer) for timer in timers)
+    table = lean_table("ID", "STATUS", "DUE", *(["SCHEDULE"] if any_recurs else []), "NAME")
     for timer in timers:
-        table.add_row(
-            str(timer["id"]),
-            status_text(timer.get("status")),
-            _due_text(timer, now),
+        name, status, is_due = (
             printable(str(timer.get("name") or "–")),
+            status_text(timer.get("status")),
+            _due(timer, now),
         )
-    print_table(table)
+        repeats = Text(printable(short_schedule(timer.get("schedule"))), style="dim")
+        if terminal().width < _NARROW:
+            say(str(timer["id"]))
+            say(Text.assemble("  ", name, "  ", status, "  ", is_due, "  " if recurs(timer) else "", repeats))
+        else:
+            table.add_row(str(timer["id"]), status, is_due, *([repeats] if any_recurs else []), name)
+    if table.row_count:
+        print_table(table)
 
 
 def print_table(table: Table) -> None:
@@ -104,20 +107,37 @@ def show_timer(timer: Shown, now: datetime | None = None) -> None:
     _show_fields(
         [
             ("id", timer.get("id")),
-            ("due", _moment(timer.get("fireAt"), due(timer, now) if timer.get("status") == "scheduled" else None)),
-            ("fired", _moment(timer.get("firedAt"), lateness(timer))),
+            ("next" if recurs(timer) else "due", _next(timer, now)),
+            ("schedule", describe_schedule(timer.get("schedule"))),
+            ("fired", _moment(timer.get("firedAt"), lateness(timer), _how_often(timer))),
+            ("missed", timer.get("missed") or None),
             ("settled", _moment(timer.get("settledAt"))),
             ("cancelled", _moment(timer.get("cancelledAt"), timer.get("cancelledBy"), timer.get("cancelReason"))),
             ("failure", timer.get("failureReason")),
             ("tenant", timer.get("tenantId")),
             ("requested by", timer.get("requestedBy")),
             ("created", _moment(timer.get("createdAt"))),
+            ("version", timer.get("version")),
             ("labels", ", ".join(f"{key}={value}" for key, value in (timer.get("labels") or {}).items())),
             ("metadata", _json(timer.get("metadata"))),
             *((f"action {action.get('id')}", _describe_action(action)) for action in _actions(timer)),
             ("agent", _json(timer.get("agentBinding"))),
         ]
     )
+
+
+def show_preview(instants: Sequence[Shown], now: datetime | None = None) -> None:
+    """A line an instant: on the clocks of the schedule's zone, from now, and what a change of the zone did to it."""
+    now = now or datetime.now(UTC)
+    if not instants:
+        say("none: it has come to its end by then")
+        return
+    table = lean_table("LOCAL", "DUE", "UTC", "NOTE")
+    for shown in instants:
+        at = instant(shown.get("at"))
+        cells = (shown.get("local"), _away(at, now) if at else "", shown.get("at"), shown.get("note"))
+        table.add_row(*(printable(str(cell or "")) for cell in cells))
+    print_table(table)
 
 
 def show_firings(firings: Sequence[Shown]) -> None:
@@ -137,12 +157,14 @@ def show_firings(firings: Sequence[Shown]) -> None:
 def show_firing(firing: Shown) -> None:
     """One firing with its deliveries and their attempts."""
     say(Text.assemble((f"firing {firing.get('occurrence')}", "bold"), "  ", status_text(firing.get("status"))))
-    late = f"late by {span(float(firing.get('latenessMs') or 0) / 1000)}"
+    # They differ by jitter, or by an earlier firing that was waited for.
+    nominal, due_at = _moment(firing.get("nominalAt")), _moment(firing.get("dueAt"))
     _show_fields(
         [
             ("timer", firing.get("timerId")),
-            ("due", _moment(firing.get("dueAt"))),
-            ("fired", _moment(firing.get("firedAt"), late)),
+            ("scheduled", nominal if nominal != due_at else None),
+            ("due", due_at),
+            ("fired", _moment(firing.get("firedAt"), fired_late(firing))),
             ("settled", _moment(firing.get("settledAt"))),
         ]
     )
@@ -168,9 +190,25 @@ def _show_fields(fields: Sequence[tuple[str, Any]], indent: int = 2) -> None:
         say(Text.assemble(" " * indent, (f"{printable(name):<{width}}  ", "dim"), printable(value)))
 
 
-def _due_text(timer: Shown, now: datetime) -> Text:
+def _due(timer: Shown, now: datetime) -> Text:
     text = due(timer, now)
     return Text(text, style="yellow" if text.startswith("late") else "")
+
+
+def _next(timer: Shown, now: datetime) -> str | None:
+    """When it is due and in how long; of a recurring one also that this is still to be found out."""
+    in_words = due(timer, now) if timer.get("status") == "scheduled" else None
+    return _moment(timer.get("fireAt"), in_words) or in_words
+
+
+def _how_often(timer: Shown) -> str | None:
+    often = timer.get("occurrence") or 0
+    return f"{often} times so far" if recurs(timer) and often > 1 else None
+
+
+def _away(at: datetime, now: datetime) -> str:
+    ahead = (at - now).total_seconds()
+    return f"in {span(ahead)}" if ahead >= 0 else f"{span(-ahead)} ago"
 
 
 def _moment(value: Any, *remarks: str | None) -> str | None:

@@ -1,21 +1,32 @@
 """`minoots timer …`: create, get, list, cancel, watch and look at firings, through REST."""
 
-import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Create timers, look at them, cancel them.")
+from minoots.cli.timer_changes import add_changes
+from minoots.cli.timer_options import (
+    AsJson,
+    At,
+    Binding,
+    Bundle,
+    Cron,
+    Every,
+    Labels,
+    Metadata,
+    Person,
+    Schedule,
+    Tenant,
+    TimerId,
+    Webhooks,
+    Zone,
+    read_fields,
+    show_answer,
+)
 
-# Options that several commands have.
-TimerId = Annotated[str, typer.Argument(metavar="ID", help="The timer's id.", show_default=False)]
-Tenant = Annotated[str | None, typer.Option("--tenant", metavar="TENANT", help="Instead of MINOOTS_TENANT.")]
-Person = Annotated[
-    str | None, typer.Option("--requested-by", metavar="WHO", help="Who asks. [default: your user name]")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object, for programs.")]
+app = typer.Typer(no_args_is_help=True, help="Create timers, look at them, change and cancel them.")
 
 
 class Status(StrEnum):
@@ -32,21 +43,19 @@ class Status(StrEnum):
 @app.command()
 def create(
     duration: Annotated[
-        str | None, typer.Argument(metavar="DURATION", help="30s, 1h30m, PT30S. With --at it is left out.")
+        str | None, typer.Argument(metavar="DURATION", help="30s, 1h30m, PT30S. Left out where an option says when.")
     ] = None,
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="What people call it.")] = None,
-    at: Annotated[str | None, typer.Option("--at", metavar="INSTANT", help="When: 2030-01-31T09:00:00+01:00.")] = None,
-    webhook: Annotated[
-        list[str] | None, typer.Option(metavar="URL", help="POST there when it fires. Repeatable.")
-    ] = None,
-    action_bundle: Annotated[
-        str | None, typer.Option(metavar="FILE|JSON", help='{"actions": [...]}: what to do when it fires.')
-    ] = None,
-    agent_binding: Annotated[
-        str | None, typer.Option(metavar="FILE|JSON", help="The agent to wake: {adapter, target, ...}.")
-    ] = None,
-    metadata: Annotated[str | None, typer.Option(metavar="JSON", help="An object that goes with it.")] = None,
-    label: Annotated[list[str] | None, typer.Option(metavar="K=V", help="A label. Repeatable.")] = None,
+    at: At = None,
+    cron: Cron = None,
+    every: Every = None,
+    timezone: Zone = None,
+    schedule: Schedule = None,
+    webhook: Webhooks = None,
+    action_bundle: Bundle = None,
+    agent_binding: Binding = None,
+    metadata: Metadata = None,
+    label: Labels = None,
     idempotency_key: Annotated[
         str | None, typer.Option(metavar="KEY", help="Repeat the command with it, and there is still one timer.")
     ] = None,
@@ -55,28 +64,15 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Schedule a timer: minoots timer create 30s coffee-break --webhook https://example.com/hook"""
-    from minoots.cli import timer_request as request
     from minoots.cli.client import Api
-    from minoots.cli.exits import misused
+    from minoots.cli.timer_request import WhenOptions, person, read_when
 
-    if webhook and action_bundle:
-        raise misused("give either --webhook or --action-bundle; a bundle may hold webhooks")
-    instant, name = request.read_instant_words(duration, name, at)
-    body: dict[str, Any] = {"requestedBy": requested_by or request.person(), **instant}
+    when, name = read_when([duration, name], WhenOptions(at, cron, every, timezone, schedule))
+    body: dict[str, Any] = {"requestedBy": requested_by or person(), **when}
     if name is not None:
         body["name"] = name
-    if metadata is not None:
-        body["metadata"] = request.read_json_option("--metadata", metadata)
-    if label:
-        body["labels"] = request.read_labels(label, "=:")
-    if webhook:
-        body["actionBundle"] = request.webhook_bundle(webhook)
-    if action_bundle is not None:
-        body["actionBundle"] = request.read_json_or_file("--action-bundle", action_bundle)
-    if agent_binding is not None:
-        body["agentBinding"] = request.read_json_or_file("--agent-binding", agent_binding)
-    answer = Api.from_env(tenant=tenant).post("/timers", body, idempotency_key=idempotency_key)
-    _show_timer(answer, as_json)
+    body |= read_fields(webhook, action_bundle, agent_binding, metadata, label)
+    show_answer(Api.from_env(tenant=tenant).post("/timers", body, idempotency_key=idempotency_key), as_json)
 
 
 @app.command()
@@ -84,7 +80,7 @@ def get(timer_id: TimerId, tenant: Tenant = None, as_json: AsJson = False) -> No
     """Show one timer."""
     from minoots.cli.client import Api, timer_path
 
-    _show_timer(Api.from_env(tenant=tenant).get(timer_path(timer_id)), as_json)
+    show_answer(Api.from_env(tenant=tenant).get(timer_path(timer_id)), as_json)
 
 
 @app.command("list")
@@ -140,7 +136,10 @@ def cancel(
 
     body = {"requestedBy": requested_by or person()} | ({} if reason is None else {"reason": reason})
     answer = Api.from_env(tenant=tenant).post(timer_path(timer_id, "cancel"), body, repeatable=True)
-    _show_timer(answer, as_json)
+    show_answer(answer, as_json)
+
+
+add_changes(app)
 
 
 @app.command()
@@ -149,22 +148,30 @@ def watch(
     timeout: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Give up after this long, with exit code 1.")
     ] = None,
+    firings: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=100, help="Of a recurring timer, only its next N firings.")
+    ] = None,
     tenant: Tenant = None,
     as_json: AsJson = False,
 ) -> None:
-    """Follow a timer until it has ended: 0 when that was well, 1 when it failed or was cancelled."""
+    """Follow a timer until it has ended: 0 when that was well, 1 when it failed or was cancelled.
+
+    A recurring timer goes on after each firing, and so does the watch; --firings 1 follows the next firing to its end,
+    and its result counts.
+    """
     from minoots.cli.client import Api
     from minoots.cli.show import print_json
     from minoots.cli.timer_request import read_timeout
     from minoots.cli.watch import Narrator, exit_code, follow
 
-    narrator = Narrator()
-    for sight in follow(Api.from_env(tenant=tenant), timer_id, None if timeout is None else read_timeout(timeout)):
+    narrator = Narrator(firings)
+    patience = None if timeout is None else read_timeout(timeout)
+    for sight in follow(Api.from_env(tenant=tenant), timer_id, patience, firings):
         if not as_json:
             narrator.tell(sight)
     if as_json:
         print_json(sight.answer)
-    raise typer.Exit(exit_code(sight.timer))
+    raise typer.Exit(exit_code(sight))
 
 
 @app.command()
@@ -211,16 +218,3 @@ def _pages(api: Any, query: list[tuple[str, str]], most: int | None) -> Iterator
         yield page.items, cursor
         if cursor is None:
             return
-
-
-def _show_timer(answer: bytes, as_json: bool) -> None:
-    """The JSON as it came, or all of the timer for people."""
-    import json
-
-    from minoots.cli.show import print_json, show_timer
-
-    if as_json:
-        print_json(answer)
-    else:
-        show_timer(json.loads(answer))
-    sys.stdout.flush()

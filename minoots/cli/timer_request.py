@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,72 @@ from minoots.cli.exits import misused
 from minoots.domain.duration import parse_duration, parse_instant
 
 
-def read_instant_words(first: str | None, second: str | None, at: str | None) -> tuple[dict[str, str], str | None]:
-    """`DURATION [NAME]`, or `--at INSTANT [NAME]`: the body's instant and the name."""
-    if at is None:
+@dataclass(frozen=True, slots=True)
+class WhenOptions:
+    """The options that say when, as they were typed."""
+
+    at: str | None = None
+    cron: str | None = None
+    every: str | None = None
+    timezone: str | None = None
+    schedule: str | None = None
+
+    def are_given(self) -> bool:
+        """Whether there is any."""
+        return any(value is not None for value in (self.at, self.cron, self.every, self.timezone, self.schedule))
+
+
+def read_when(words: Sequence[str | None], options: WhenOptions) -> tuple[dict[str, Any], str | None]:
+    """`DURATION [NAME]`, or `[NAME]` and one of the options: the body's duration, fireAt or schedule, and the name.
+
+    With one word there is no name, with none no duration.
+    """
+    first, second = [*words, None, None][:2]
+    named = (
+        ("--at", options.at),
+        ("--cron", options.cron),
+        ("--every", options.every),
+        ("--schedule", options.schedule),
+    )
+    given = [name for name, value in named if value is not None]
+    if options.timezone is not None and options.cron is None:
+        raise misused("--timezone goes with --cron; in a --schedule it stands beside its cron or rrule")
+    if not given:
         if first is None:
-            raise misused("say when: `minoots timer create 30s [NAME]`, or --at 2030-01-31T09:00:00Z")
+            ways = "--cron, --every or --schedule" if not words else "30s, or --at, --cron, --every or --schedule"
+            raise misused(f"say when: {ways}")
         return {"duration": read_duration(first)}, second
-    if second is not None:
-        raise misused(f"give either the duration {first} or --at, not both")
+    is_duration = second is not None or (len(words) == 1 and first is not None)
+    if len(given) > 1 or is_duration:
+        both = [*([f"the duration {first}"] if is_duration else []), *given]
+        raise misused(f"give only one of {' and '.join(both)}")
+    return _read_option(options), first
+
+
+def _read_option(options: WhenOptions) -> dict[str, Any]:
+    if options.at is not None:
+        return {"fireAt": read_instant_option("--at", options.at)}
+    if options.cron is not None:
+        zone = {} if options.timezone is None else {"timezone": options.timezone}
+        return {"schedule": {"cron": options.cron, **zone}}
+    if options.every is not None:
+        return {"schedule": {"every": read_duration(options.every)}}
+    return {"schedule": read_json_or_file("--schedule", options.schedule or "")}
+
+
+def read_instant_option(name: str, text: str) -> str:
+    """An instant that has the form of one."""
     try:
-        parse_instant(at)
+        parse_instant(text)
     except ValueError as wrong:
-        raise misused(f"--at {at}: {wrong}") from None
-    return {"fireAt": at.strip()}, first
+        raise misused(f"{name} {text}: {wrong}") from None
+    return text.strip()
+
+
+def camel(name: str) -> str:
+    """`action-bundle` as REST calls it."""
+    first, *others = name.split("-")
+    return first + "".join(word.title() for word in others)
 
 
 def read_duration(text: str) -> str:

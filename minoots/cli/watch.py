@@ -1,4 +1,8 @@
-"""Following one timer until it ends: asks often while something happens, and gently otherwise."""
+"""Following one timer until it ends: asks often while something happens, and gently otherwise.
+
+A recurring timer does not end with its first firing. It is followed firing by firing, from the one on that is under way
+when the watch begins, until it ends; or, when a number was asked for, until as many that began after have ended.
+"""
 
 import json
 import sys
@@ -12,37 +16,57 @@ from rich.text import Text
 
 from minoots.cli.client import Api, timer_path
 from minoots.cli.exits import ENDED_BADLY, CommandStopped, Unreachable, printable
+from minoots.cli.schedule_words import short_schedule
 from minoots.cli.show import say, status_text
-from minoots.cli.words import Shown, describe_attempt, due, has_actions, has_ended, instant, lateness, span
+from minoots.cli.words import (
+    Shown,
+    describe_attempt,
+    due,
+    fired_late,
+    has_actions,
+    has_ended,
+    instant,
+    lateness,
+    recurs,
+    span,
+)
 
 _SHORTEST: Final = 0.2
 _LONGEST: Final = 5.0
 _GROWTH: Final = 1.4
 # A server that is being restarted is waited for.
 _AWAY_SECONDS: Final = 60.0
+# So many firings of a recurring timer are followed at once; when there are more, the latest.
+FIRINGS_MOST: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """The timer at one moment, as it came and as it reads, with its latest firing where it has one with actions."""
+    """The timer at one moment, as it came and as it reads, with those firings that may have changed since the last.
+
+    `is_over`: all that was to be followed has ended. `has_failed`: a firing that was asked for has.
+    """
 
     answer: bytes
     timer: Shown
-    firing: Shown | None
+    firings: tuple[Shown, ...]
+    is_over: bool
+    has_failed: bool = False
 
 
-def follow(api: Api, timer_id: str, timeout: float | None) -> Iterator[Sight]:
+def follow(api: Api, timer_id: str, timeout: float | None, firings: int | None = None) -> Iterator[Sight]:
     """The timer each time it was asked for, the last when it has ended; CommandStopped when the time is up."""
     deadline = None if timeout is None else time.monotonic() + timeout
-    sight = _look(api, timer_id)
+    watcher = _Watcher(api, timer_id, firings)
+    sight = watcher.look()
     last_seen, pause = time.monotonic(), _SHORTEST
     while True:
         yield sight
-        if has_ended(sight.timer):
+        if sight.is_over:
             return
         _sleep(min(pause, _until_due(sight.timer)), deadline, sight.timer)
         try:
-            before, sight = sight, _look(api, timer_id)
+            before, sight = sight, watcher.look()
         except Unreachable as away:
             if time.monotonic() - last_seen > _AWAY_SECONDS:
                 raise
@@ -51,39 +75,117 @@ def follow(api: Api, timer_id: str, timeout: float | None) -> Iterator[Sight]:
             pause = 1.0
             continue
         last_seen = time.monotonic()
-        is_still = (before.timer, before.firing) == (sight.timer, sight.firing)
+        is_still = (before.timer, before.firings) == (sight.timer, sight.firings)
         pause = min(pause * _GROWTH, _LONGEST) if is_still else _SHORTEST
 
 
-def exit_code(timer: Shown) -> int:
+def exit_code(sight: Sight) -> int:
     """0 when it ended well."""
-    return ENDED_BADLY if timer.get("status") in ("failed", "cancelled") else 0
+    is_bad = sight.has_failed or (has_ended(sight.timer) and sight.timer.get("status") in ("failed", "cancelled"))
+    return ENDED_BADLY if is_bad else 0
+
+
+class _Watcher:
+    """Looks at one timer, and remembers which of its firings are to be looked at again."""
+
+    def __init__(self, api: Api, timer_id: str, wanted: int | None) -> None:
+        self._api = api
+        self._timer_id = timer_id
+        self._wanted = wanted
+        # Of a recurring timer: the latest firing that has been seen, those that go on, and how many have ended.
+        self._seen: int | None = None
+        self._open: list[int] = []
+        self._ended = 0
+        self._has_failed = False
+
+    def look(self) -> Sight:
+        """The timer first, then its firings: so an ended timer comes with all that they did."""
+        answer = self._api.get(timer_path(self._timer_id))
+        timer = json.loads(answer)
+        latest = timer.get("occurrence") or 0
+        if not recurs(timer):
+            only = [self._firing(latest)] if latest > 0 and has_actions(timer) else []
+            return Sight(answer, timer, tuple(only), is_over=has_ended(timer))
+        firings = self._look_at_firings(latest)
+        if self._wanted is None:
+            return Sight(answer, timer, firings, is_over=has_ended(timer))
+        is_enough = self._ended >= self._wanted
+        # Asked for a number of firings, the timer's own end matters only when it came before them.
+        return Sight(answer, timer, firings, is_over=is_enough or has_ended(timer), has_failed=self._has_failed)
+
+    def _look_at_firings(self, latest: int) -> tuple[Shown, ...]:
+        if self._seen is None:
+            self._seen = latest
+            under_way = [latest] if latest > 0 and self._wanted is None else []
+            self._open = [n for n in under_way if self._firing(n).get("status") == "dispatching"]
+        new = range(self._seen + 1, latest + 1)
+        if self._wanted is not None:
+            new = new[: self._wanted - self._ended - len(self._open)]
+        firings = tuple(self._firing(occurrence) for occurrence in [*self._open, *new][-FIRINGS_MOST:])
+        # Only now: when the server went away in between, the next look is to see the same.
+        self._seen = latest
+        self._open = [firing["occurrence"] for firing in firings if firing.get("status") == "dispatching"]
+        self._ended += len(firings) - len(self._open)
+        self._has_failed = self._has_failed or any(firing.get("status") == "failed" for firing in firings)
+        return firings
+
+    def _firing(self, occurrence: int) -> Shown:
+        firing: Shown = json.loads(self._api.get(timer_path(self._timer_id, "firings", occurrence)))
+        return firing
 
 
 class Narrator:
     """Says what changed since the last look, once each."""
 
-    def __init__(self) -> None:
+    def __init__(self, firings: int | None = None) -> None:
         self._said: set[tuple[Any, ...]] = set()
+        self._wanted = firings
+        # Of a recurring timer, as they were told last.
+        self._standing: tuple[Any, ...] = ()
+        self._missed: int | None = None
 
     def tell(self, sight: Sight) -> None:
         """Print what is new: what the firing did comes before the end that follows from it."""
-        timer, firing = sight.timer, sight.firing
-        if has_ended(timer) and firing is not None:
-            if self._is_new("timer", "fired", firing.get("occurrence")):
+        timer = sight.timer
+        if recurs(timer):
+            self._tell_recurring(timer, sight.firings)
+        elif has_ended(timer) and sight.firings:
+            if self._is_new("timer", "fired", sight.firings[0].get("occurrence")):
                 self._line(instant(timer.get("firedAt")), "fired", lateness(timer) or "")
-            self._tell_deliveries(firing)
+            self._tell_deliveries(sight.firings[0])
             self._tell_timer(timer)
         else:
             self._tell_timer(timer)
-            self._tell_deliveries(firing or {})
+            for firing in sight.firings:
+                self._tell_deliveries(firing)
+
+    def _tell_recurring(self, timer: Shown, firings: tuple[Shown, ...]) -> None:
+        """Its firings one by one; the timer itself when it comes to another state or schedule, or misses some."""
+        for firing in firings:
+            occurrence, ended = firing.get("occurrence"), firing.get("status")
+            if self._is_new("fired", occurrence):
+                self._line(instant(firing.get("firedAt")), "fired", f"occurrence {occurrence}", fired_late(firing))
+            self._tell_deliveries(firing)
+            if firing.get("deliveries") and ended != "dispatching" and self._is_new("ended", occurrence):
+                self._line(instant(firing.get("settledAt")), str(ended), f"occurrence {occurrence}")
+        missed = timer.get("missed") or 0
+        if self._missed is not None and missed > self._missed:
+            self._line(None, "missed", f"{missed - self._missed}, {missed} in all")
+        self._missed = missed
+        standing = (timer.get("status"), timer.get("schedule"))
+        if standing != self._standing:
+            self._line(_since(timer), str(timer.get("status")), _recurring_remark(timer, self._wanted))
+        elif timer.get("status") == "scheduled" and any(self._is_new("next", f.get("occurrence")) for f in firings):
+            self._line(None, "", f"next: {due(timer, datetime.now(UTC))}")
+        self._standing = standing
 
     def _tell_timer(self, timer: Shown) -> None:
         status = str(timer.get("status"))
-        if not self._is_new("timer", status, timer.get("occurrence")):
+        # A waiting one is told again when it was changed: its instant may be another.
+        version = timer.get("version") if status in ("scheduled", "paused") else None
+        if not self._is_new("timer", status, timer.get("occurrence"), *([version] if version is not None else [])):
             return
-        happened = {"fired": "firedAt", "settled": "settledAt", "failed": "settledAt", "cancelled": "cancelledAt"}
-        self._line(instant(timer.get(happened.get(status, ""))), status, _remark(status, timer))
+        self._line(_since(timer), status, _remark(status, timer))
 
     def _tell_deliveries(self, firing: Shown) -> None:
         for delivery in firing.get("deliveries") or ():
@@ -116,6 +218,19 @@ class Narrator:
         say(Text.assemble(*parts))
 
 
+def _since(timer: Shown) -> datetime | None:
+    happened = {"fired": "firedAt", "settled": "settledAt", "failed": "settledAt", "cancelled": "cancelledAt"}
+    return instant(timer.get(happened.get(str(timer.get("status")), "")))
+
+
+def _recurring_remark(timer: Shown, wanted: int | None) -> str:
+    """What a recurring timer does, and when the watch ends; of an ended one, why."""
+    if timer.get("status") != "scheduled":
+        return _remark(str(timer.get("status")), timer)
+    until = "until it ends, or Ctrl-C" if wanted is None else f"for {wanted} firing{'s' if wanted > 1 else ''}"
+    return f"{short_schedule(timer.get('schedule'))}, next: {due(timer, datetime.now(UTC))}; watching {until}"
+
+
 def _remark(status: str, timer: Shown) -> str:
     if status == "scheduled":
         return f"due {due(timer, datetime.now(UTC))}"
@@ -133,16 +248,6 @@ def _next_attempt(delivery: Shown, attempt: Shown) -> str:
     if again is None or delivery.get("status") != "pending" or attempt.get("attempt") != delivery.get("attemptCount"):
         return ""
     return f"; again in {span(max((again - datetime.now(UTC)).total_seconds(), 0))}"
-
-
-def _look(api: Api, timer_id: str) -> Sight:
-    """The timer first, then its firing: so an ended timer comes with all that its firing did."""
-    answer = api.get(timer_path(timer_id))
-    timer = json.loads(answer)
-    firing = None
-    if (timer.get("occurrence") or 0) > 0 and has_actions(timer):
-        firing = json.loads(api.get(timer_path(timer_id, "firings", timer["occurrence"])))
-    return Sight(answer, timer, firing)
 
 
 def _until_due(timer: Shown) -> float:

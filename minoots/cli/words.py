@@ -57,17 +57,35 @@ def due(timer: Shown, now: datetime) -> str:
         ahead = (fire_at - now).total_seconds()
         if status == "paused":
             return "paused"
+        if ahead < 0 and recurs(timer) and timer["schedule"].get("jitter"):
+            # It fires its jitter after the instant of its schedule, and how much that is the timer does not show.
+            return "within its jitter"
         return f"in {span(ahead)}" if ahead >= 0 else f"late by {span(-ahead)}"
+    if status in _WAITING and recurs(timer):
+        # It is being planned, or its schedule is used up and its last firing not over yet.
+        return "paused" if status == "paused" else "none planned"
     since = instant(timer.get(_SINCE.get(status, ""))) or instant(timer.get("firedAt"))
     return f"{span(max((now - since).total_seconds(), 0))} ago" if since else "–"
 
 
 def lateness(timer: Shown) -> str | None:
-    """How late it fired; None when it has not."""
+    """How late it fired; None when it has not. A recurring one's firings say it themselves: its fireAt is the next."""
+    if recurs(timer):
+        return None
     fired, asked = instant(timer.get("firedAt")), instant(timer.get("fireAt"))
     if fired is None or asked is None:
         return None
     return f"late by {span((fired - asked).total_seconds())}"
+
+
+def recurs(timer: Shown) -> bool:
+    """Whether it has a schedule, and so does not end when it fires."""
+    return timer.get("schedule") is not None
+
+
+def fired_late(firing: Shown) -> str:
+    """How late this firing was."""
+    return f"late by {span(float(firing.get('latenessMs') or 0) / 1000)}"
 
 
 def has_actions(timer: Shown) -> bool:

@@ -34,6 +34,7 @@ class _Data(msgspec.Struct, omit_defaults=True):
     firing: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     delivery: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     reason: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    missed: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     truncated: bool = False
 
 
@@ -48,9 +49,10 @@ def cut(data: str) -> str:
 
 
 def bare(data: str) -> str:
-    """Nothing of `data` but which timer it is: for where even the cut event is too large."""
-    timer = msgspec.json.decode(data, type=_Data).timer
+    """Nothing of `data` but which timer it is, and what it missed: for where even the cut event is too large."""
+    whole = msgspec.json.decode(data, type=_Data)
+    timer = whole.timer
     kept: dict[str, msgspec.Raw] = {
         field: timer[field] for field in ("id", "tenantId", "status", "version") if field in timer
     }
-    return msgspec.json.encode(_Data(timer=kept, truncated=True)).decode()
+    return msgspec.json.encode(_Data(timer=kept, missed=whole.missed, truncated=True)).decode()

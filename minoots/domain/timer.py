@@ -3,13 +3,12 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
 
 from minoots.domain.action import check_action_bundle, check_agent_binding
-from minoots.domain.duration import parse_duration, parse_instant
 from minoots.domain.json_text import nesting
 from minoots.domain.limits import (
     JSON_DEPTH,
@@ -19,11 +18,12 @@ from minoots.domain.limits import (
     METADATA_BYTES,
     NAME_CHARACTERS,
 )
+from minoots.domain.moment import NOTHING, read_moment
+from minoots.domain.schedule import Schedule
 from minoots.errors import Finding, InvalidTimer
 
 # W3C Trace Context, section 3.2: version ff and ids of nothing but zeros are invalid.
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-_NOTHING = msgspec.Raw(b"null")
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_CHARACTERS)]
 Label = Annotated[str, msgspec.Meta(max_length=LABEL_VALUE_CHARACTERS)]
@@ -31,7 +31,7 @@ LabelKey = Annotated[str, msgspec.Meta(min_length=1, max_length=LABEL_KEY_CHARAC
 
 
 class TimerRequest(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """What a door takes for a new timer; one of `duration` and `fireAt`.
+    """What a door takes for a new timer; one of `duration`, `fireAt`, `schedule`, and its short forms `cron`, `every`.
 
     `metadata`, `action_bundle` and `agent_binding` are kept as the bytes that came, so that nothing is re-spelt.
     """
@@ -41,16 +41,22 @@ class TimerRequest(msgspec.Struct, rename="camel", forbid_unknown_fields=True, k
     name: Name | None = None
     duration: str | int | float | None = None
     fire_at: str | None = None
-    schedule: Any = None
-    metadata: msgspec.Raw = _NOTHING
+    schedule: msgspec.Raw = NOTHING
+    cron: str | None = None
+    every: str | int | float | None = None
+    timezone: str | None = None
+    metadata: msgspec.Raw = NOTHING
     labels: Annotated[dict[LabelKey, Label], msgspec.Meta(max_length=LABELS)] | None = None
-    action_bundle: msgspec.Raw = _NOTHING
-    agent_binding: msgspec.Raw = _NOTHING
+    action_bundle: msgspec.Raw = NOTHING
+    agent_binding: msgspec.Raw = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
 class NewTimer:
-    """A request that keeps the rules. Exactly one of `duration_ms` and `fire_at` is set; JSON fields are JSON text."""
+    """A request that keeps the rules. Exactly one of `duration_ms`, `fire_at` and `schedule` is set.
+
+    JSON fields are JSON text. `schedule_pointer` says where in the request the schedule stood.
+    """
 
     requested_by: str
     name: str | None
@@ -61,6 +67,8 @@ class NewTimer:
     action_bundle: str | None
     agent_binding: str | None
     traceparent: str | None = None
+    schedule: Schedule | None = None
+    schedule_pointer: str = "/schedule"
 
 
 class Timer(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
@@ -73,7 +81,7 @@ class Timer(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     status: str
     duration_ms: int | None
     created_at: str
-    fire_at: str
+    fire_at: str | None
     fired_at: str | None
     settled_at: str | None
     cancelled_at: str | None
@@ -86,6 +94,7 @@ class Timer(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     agent_binding: msgspec.Raw
     schedule: msgspec.Raw
     occurrence: int
+    missed: int
     version: int
 
 
@@ -94,13 +103,30 @@ def admit(request: TimerRequest, traceparent: str | None = None) -> NewTimer:
     findings: list[Finding] = []
     if request.requested_by is None:
         findings.append(Finding("/requestedBy", "requestedBy is required: say who asks for the timer"))
-    if request.schedule is not None:
-        findings.append(Finding("/schedule", "this version has no recurring schedules; give duration or fireAt"))
-    duration_ms, fire_at = _instant(request, findings)
-    metadata = _text(request.metadata)
-    if metadata is not None:
-        findings += _check_metadata(metadata)
-    bundle, binding = _text(request.action_bundle), _text(request.agent_binding)
+    moved = read_moment(request, findings)
+    metadata = json_text(request.metadata)
+    bundle, binding = json_text(request.action_bundle), json_text(request.agent_binding)
+    findings += check_bodies(metadata, bundle, binding)
+    if moved is None or findings:
+        raise InvalidTimer(findings)
+    return NewTimer(
+        requested_by=request.requested_by or "",
+        name=request.name,
+        duration_ms=moved.duration_ms,
+        fire_at=moved.fire_at,
+        metadata=metadata,
+        labels=msgspec.json.encode(request.labels).decode() if request.labels else "{}",
+        action_bundle=bundle,
+        agent_binding=binding,
+        traceparent=traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None,
+        schedule=moved.schedule,
+        schedule_pointer=moved.pointer,
+    )
+
+
+def check_bodies(metadata: str | None, bundle: str | None, binding: str | None) -> list[Finding]:
+    """What is wrong with the parts that are JSON of their own; None is right."""
+    findings = [] if metadata is None else _check_metadata(metadata)
     for text, check, pointer in (
         (bundle, check_action_bundle, "/actionBundle"),
         (binding, check_agent_binding, "/agentBinding"),
@@ -111,38 +137,7 @@ def admit(request: TimerRequest, traceparent: str | None = None) -> NewTimer:
                 check(text.encode())
             except InvalidTimer as refused:
                 findings += refused.findings
-    if findings:
-        raise InvalidTimer(findings)
-    return NewTimer(
-        requested_by=request.requested_by or "",
-        name=request.name,
-        duration_ms=duration_ms,
-        fire_at=fire_at,
-        metadata=metadata,
-        labels=msgspec.json.encode(request.labels).decode() if request.labels else "{}",
-        action_bundle=bundle,
-        agent_binding=binding,
-        traceparent=traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None,
-    )
-
-
-def _instant(request: TimerRequest, findings: list[Finding]) -> tuple[int | None, datetime | None]:
-    """The duration or the instant; whether an instant is past only the database's clock can say."""
-    if request.schedule is not None:
-        return None, None
-    if (request.duration is None) == (request.fire_at is None):
-        findings.append(Finding("/duration", 'give either duration ("30s") or fireAt ("2030-01-31T09:00:00Z")'))
-        return None, None
-    try:
-        if request.duration is not None:
-            return parse_duration(request.duration), None
-        instant = parse_instant(request.fire_at or "")
-        if instant.year >= 9000:
-            raise ValueError("a timer must fire before the year 9000")
-        return None, instant
-    except ValueError as wrong:
-        findings.append(Finding("/duration" if request.duration is not None else "/fireAt", str(wrong)))
-        return None, None
+    return findings
 
 
 def _check_metadata(text: str) -> list[Finding]:
@@ -162,6 +157,9 @@ def _check_depth(text: str, pointer: str) -> None:
         raise InvalidTimer.at(pointer, f"the JSON is nested deeper than {JSON_DEPTH} levels")
 
 
-def _text(raw: msgspec.Raw) -> str | None:
+def json_text(raw: msgspec.Raw) -> str | None:
+    """The JSON as it came; None for null."""
+    if raw is NOTHING:
+        return None
     text = bytes(raw).strip().decode()
     return None if text in ("", "null") else text

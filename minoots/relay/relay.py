@@ -7,8 +7,7 @@ Nats-Msg-Id, which the stream drops for two minutes and receivers can drop for e
 """
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import nats.errors
@@ -16,17 +15,21 @@ import nats.js.errors
 import structlog
 
 from minoots.broker.jetstream import Broker
+from minoots.broker.publish import Publisher
 from minoots.clock import Clock
-from minoots.domain.event import bare, cut, envelope
 from minoots.errors import BrokerUnavailable
+from minoots.relay.sending import Sending
 from minoots.store import outbox
 from minoots.store.database import Database
 from minoots.store.outbox import OutboxEvent
 
 log = structlog.get_logger("minoots.relay")
 
-BATCH = 500
-WINDOW = 256
+BATCH = 1000
+# Shards at once: while one is published, the other is read or removed.
+LANES = 2
+# Batches follow each other this long before it is looked again which shards have something.
+TICK_S = 0.2
 # Publishing ends this long after the shard was locked; the server lets go of a silent relay's lock a little later.
 PUBLISH_S = 3.0
 IDLE_IN_TRANSACTION = "5s"
@@ -37,15 +40,14 @@ FORGET_SHARE = 0.05
 INTERVAL_S = 0.03
 INTERVAL_MOST_S = 0.1
 
-_STREAM_ERROR_TOO_LARGE = 10054
-
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one round did: `read` events, of which `published` were acknowledged and removed."""
+    """What one round did: `read` events of `shard`, of which `published` were acknowledged and removed."""
 
     read: int
     published: int
+    shard: int | None = None
 
 
 @dataclass(slots=True)
@@ -62,9 +64,9 @@ class _Progress:
     candidate: int = 0
     fence: int = 0
 
-    def draw(self, fence: int) -> None:
-        """`fence` is a transaction's number that was drawn just now."""
-        if self.candidate > self.mark and not self.fence:
+    def draw(self, fence: int, candidate: int) -> None:
+        """`fence` is a transaction's number that was drawn when the candidate was `candidate` already."""
+        if self.candidate == candidate > self.mark and not self.fence:
             self.fence = fence
 
     def settle(self, seen: int | None, xmin: int) -> None:
@@ -75,13 +77,24 @@ class _Progress:
             self.candidate = seen
 
 
+# How long events wait while the kernel in this process has more due than one batch. Measured: 18,500 timers fired a
+# second beside a relay that does not wait, 29,900 beside one that does (2 cores).
+GIVE_WAY_S = 0.05
+GIVE_WAY_MOST_S = 2.0
+
+
 class Relay:
     """Moves events from the outbox to the stream. Any number of relays share the shards."""
 
-    def __init__(self, database: Database, broker: Broker, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, broker: Broker, clock: Clock, is_kernel_behind: Callable[[], bool] = lambda: False
+    ) -> None:
         self._db = database
+        self._is_kernel_behind = is_kernel_behind
+        self._gives_way_until_s: float | None = None
         self._broker = broker
         self._clock = clock
+        self._publishers = [Publisher(broker) for _ in range(LANES)]
         self._progress: dict[int, _Progress] = {}
         self._forget_at_s = 0.0
         self._last_shard = 0
@@ -90,23 +103,68 @@ class Relay:
         self._interval_s = INTERVAL_S
 
     async def tick(self) -> float:
-        """One batch, if there is one; seconds until the next look."""
+        """Batches for a while, where there are some; seconds until the next look."""
         if not self._broker.is_connected:
             self._is_stream_checked = False
             return INTERVAL_MOST_S
         if not self._is_stream_checked:
             await self._ensure_stream()
-        done = await self.run_once()
+        if self._gives_way():
+            return GIVE_WAY_S
+        waiting = await self._look()
+        done = await self._relay_lanes(waiting) if waiting else Batch(0, 0)
         if done.read:
             self._interval_s = INTERVAL_S
             return 0.0 if done.published == done.read else INTERVAL_MOST_S
         self._interval_s = min(self._interval_s * 1.1, INTERVAL_MOST_S)
         return self._interval_s
 
+    def _gives_way(self) -> bool:
+        """Firing comes first: while the kernel beside us has a backlog its events wait, but not for long."""
+        if not self._is_kernel_behind():
+            self._gives_way_until_s = None
+            return False
+        now = self._clock.monotonic()
+        if self._gives_way_until_s is None:
+            self._gives_way_until_s = now + GIVE_WAY_MOST_S
+        if now < self._gives_way_until_s:
+            return True
+        self._gives_way_until_s = None
+        return False
+
     async def run_once(self) -> Batch:
         """Publish up to BATCH events of one shard that has some and that nobody else works on."""
         waiting = await self._look()
-        return await self._relay_one_of(waiting) if waiting else Batch(0, 0)
+        return await self._relay_one_of(waiting, self._publishers[0]) if waiting else Batch(0, 0)
+
+    async def _relay_lanes(self, waiting: set[int]) -> Batch:
+        """Two shards at once where there are two; the sum of what was done."""
+        until = self._clock.monotonic() + TICK_S
+        lanes = [
+            asyncio.ensure_future(self._relay_some_of(waiting, publisher, until))
+            for publisher in self._publishers[: len(waiting)]
+        ]
+        try:
+            done = await asyncio.gather(*lanes)
+        finally:
+            for lane in lanes:
+                lane.cancel()
+            await asyncio.gather(*lanes, return_exceptions=True)
+        return Batch(sum(each.read for each in done), sum(each.published for each in done))
+
+    async def _relay_some_of(self, waiting: set[int], publisher: Publisher, until: float) -> Batch:
+        """Batch after batch of the shards, which leave `waiting` (shared by the lanes) as they run empty."""
+        read = published = 0
+        while waiting and self._clock.monotonic() < until:
+            done = await self._relay_one_of(waiting, publisher)
+            read, published = read + done.read, published + done.published
+            if done.published < done.read:
+                waiting.clear()
+            elif done.shard is None:
+                break
+            elif done.read < BATCH:
+                waiting.discard(done.shard)
+        return Batch(read, published)
 
     async def _look(self) -> set[int]:
         """The shards that have something to publish."""
@@ -123,86 +181,41 @@ class Relay:
             if not waiting and any(p.candidate > p.mark and not p.fence for p in idle):
                 fence = await outbox.draw_fence(self._db, connection)
                 for progress in idle:
-                    progress.draw(fence)
+                    progress.draw(fence, progress.candidate)
         if is_whole:
             ended = self._clock.monotonic()
             self._forget_at_s = ended + max(FORGET_EVERY_S, (ended - began) / FORGET_SHARE)
         return waiting
 
-    async def _relay_one_of(self, waiting: Collection[int]) -> Batch:
+    async def _relay_one_of(self, waiting: Collection[int], publisher: Publisher) -> Batch:
         async with self._db.guarded(idle=IDLE_IN_TRANSACTION) as connection:
+            unfenced = {shard: p.candidate for shard, p in self._progress.items() if p.candidate > p.mark}
             locked = await outbox.lock_shard(self._db, connection, waiting, self._last_shard + 1)
             if locked is None:
                 return Batch(0, 0)
-            self._last_shard, fence = locked
+            shard, fence = locked
+            self._last_shard = shard
             deadline = self._clock.monotonic() + PUBLISH_S
-            for progress in self._progress.values():
-                progress.draw(fence)
-            progress = self._progress[self._last_shard]
-            events = await outbox.read_events(self._db, connection, self._last_shard, progress.mark, BATCH)
-            published = await self._publish(events, deadline)
+            for other, candidate in unfenced.items():
+                self._progress[other].draw(fence, candidate)
+            progress = self._progress[shard]
+            events = await outbox.read_events(self._db, connection, shard, progress.mark, BATCH)
+            published = await self._publish(events, publisher, deadline)
             if published:
-                await outbox.remove_events(self._db, connection, self._last_shard, sorted(published))
+                await outbox.remove_events(self._db, connection, shard, published)
         if events and len(published) == len(events):
             progress.settle(events[-1].id, events[0].xmin)
-        return Batch(len(events), len(published))
+        return Batch(len(events), len(published), shard)
 
-    async def _publish(self, events: Sequence[OutboxEvent], deadline: float) -> list[int]:
-        """The ids that were acknowledged. Timers go side by side; a timer's second event waits for its first."""
-        chains: dict[object, list[OutboxEvent]] = defaultdict(list)
-        for event in events:
-            chains[event.timer_id].append(event)
-        window = asyncio.Semaphore(WINDOW)
-        published: list[int] = []
-
-        async def publish_chain(chain: list[OutboxEvent]) -> None:
-            for event in chain:
-                async with window:
-                    if not await self._publish_one(event, deadline):
-                        return
-                published.append(event.id)
-
-        async with asyncio.TaskGroup() as group:
-            for chain in chains.values():
-                group.create_task(publish_chain(chain))
-        return published
-
-    async def _publish_one(self, event: OutboxEvent, deadline: float) -> bool:
-        """Whether NATS has it. The deadline is looked at before every publish: after it the shard may be another's."""
-        left = deadline - self._clock.monotonic()
-        if left <= 0 or not self._broker.is_connected:
-            return False
-        subject = f"{self._broker.subject}.{event.tenant_id}.{event.kind}"
-        for shorten in (None, cut, bare):
-            body = envelope(
-                event.event_id,
-                event.tenant_id,
-                event.timer_id,
-                event.kind,
-                event.at,
-                event.data if shorten is None else shorten(event.data),
-                event.traceparent,
-            )
-            try:
-                await self._broker.js.publish(
-                    subject, body, timeout=min(left, 2.0), headers={"Nats-Msg-Id": str(event.event_id)}
-                )
-                return True
-            except nats.errors.MaxPayloadError:
-                log.warning("relay.event_cut", event_id=str(event.event_id), kind=event.kind)
-            except nats.js.errors.NoStreamResponseError:
-                self._is_stream_checked = False
-                return False
-            except nats.js.errors.APIError as refused:
-                if refused.err_code != _STREAM_ERROR_TOO_LARGE:
-                    self._tell_refusal(str(refused.description))
-                    return False
-                log.warning("relay.event_cut", event_id=str(event.event_id), kind=event.kind)
-            except (nats.errors.Error, BrokerUnavailable, TimeoutError, OSError):
-                # Away or slow: the event stays where it is, and the next round tries again.
-                self._is_stream_checked = False
-                return False
-        return False
+    async def _publish(self, events: Sequence[OutboxEvent], publisher: Publisher, deadline: float) -> list[int]:
+        """The ids that were acknowledged."""
+        sending = Sending(self._broker, publisher, self._clock, events, deadline)
+        await sending.run()
+        if sending.is_away:
+            self._is_stream_checked = False
+        if sending.refusal is not None:
+            self._tell_refusal(sending.refusal)
+        return sorted(sending.published)
 
     def _tell_refusal(self, reason: str) -> None:
         """Once, for every event of a batch is refused for the same reason, and every batch again."""

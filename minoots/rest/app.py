@@ -4,18 +4,22 @@ from litestar import Litestar
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from minoots.access.keys import Keys
+from minoots.rest.changes import ChangeRoutes
 from minoots.rest.docs import DocsRoutes
 from minoots.rest.firings import FiringRoutes
 from minoots.rest.health import HealthRoutes, Readiness
 from minoots.rest.observe import Observed
 from minoots.rest.openapi import build_document
 from minoots.rest.problems import exception_handlers
+from minoots.rest.schedules import ScheduleRoutes
 from minoots.rest.timers import TimerRoutes
+from minoots.service.changes import TimerChanges
 from minoots.service.timers import Timers
 
 
 def create_app(
     timers: Timers,
+    changes: TimerChanges,
     keys: Keys,
     readiness: Readiness,
     public_url: str = "http://127.0.0.1:4000",
@@ -28,7 +32,10 @@ def create_app(
     metrics = process_registry() if registry is None else registry
     app = Litestar(
         [
+            # First, for its OPTIONS come before those of Litestar.
+            *ChangeRoutes(changes, keys).handlers(),
             *TimerRoutes(timers, keys).handlers(),
+            *ScheduleRoutes(changes, keys).handlers(),
             *FiringRoutes(timers, keys).handlers(),
             *HealthRoutes(readiness, metrics).handlers(),
             *DocsRoutes(build_document(), public_url).handlers(),

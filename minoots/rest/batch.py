@@ -9,6 +9,7 @@ from minoots.domain.json_text import check_bounds, describe_mismatch, read_json
 from minoots.domain.limits import BATCH_TIMERS, BODY_BYTES
 from minoots.domain.timer import Name, NewTimer, TimerRequest, admit
 from minoots.errors import Finding, InvalidTimer, MalformedRequest
+from minoots.service.plans import beside
 
 FINDINGS_SHOWN = 20
 # Reading 10,000 timers takes a good part of a second; other requests are let in between so many.
@@ -48,7 +49,7 @@ async def read_batch(body: bytes, traceparent: str | None) -> Batch:
                 wanted.requested_by = outside.requested_by
             if wanted.tenant_id:
                 places.setdefault(wanted.tenant_id, f"items/{index}/tenantId")
-            new.append(admit(wanted, traceparent))
+            new.append(await beside(wanted.schedule is not None, admit, wanted, traceparent))
         except InvalidTimer as refused:
             findings += refused.below(f"/items/{index}").findings
             if len(findings) >= FINDINGS_SHOWN:

@@ -36,6 +36,16 @@ async def read_body(request: HttpRequest, limit: int) -> bytes:
     return body or b""
 
 
+async def read_optional_body(request: HttpRequest, limit: int) -> bytes:
+    """The whole body, `{}` where there is none."""
+    scope = request.scope
+    length = header(scope, b"content-length")
+    is_without = length is None and header(scope, b"transfer-encoding") is None
+    if length == "0" or (is_without and header(scope, b"content-type") is None):
+        return b"{}"
+    return await read_body(request, limit) or b"{}"
+
+
 async def _collect(receive: Receive, limit: int) -> bytes | None:
     """All chunks in one; None as soon as they are more than the limit."""
     chunks: list[bytes] = []

@@ -8,7 +8,7 @@ import msgspec
 from litestar.handlers import HTTPRouteHandler
 
 from minoots.rest.answers import Answer, HttpRequest
-from minoots.rest.openapi import Document
+from minoots.rest.openapi_parts import Document
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem 1.25rem 4rem;
@@ -20,7 +20,8 @@ pre { background: #f6f8fa; border: 1px solid #d0d7de; border-radius: 6px; paddin
 table { border-collapse: collapse; width: 100%; font-size: 15px }
 th, td { text-align: left; vertical-align: top; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid #eaeef2 }
 .method { background: #0b5cad; color: #fff; border-radius: 4px; padding: .1rem .45rem; margin-right: .5rem }
-.post { background: #1a7f37 } nav a { margin-right: 1rem } a { color: #0b5cad } summary { cursor: pointer }
+.post, .put, .patch { background: #1a7f37 } nav a { margin-right: 1rem }
+a { color: #0b5cad } summary { cursor: pointer }
 @media (prefers-color-scheme: dark) {
   body { background: #0d1117; color: #e6edf3 } pre { background: #161b22; border-color: #30363d }
   a { color: #6cb6ff } h2, th, td { border-color: #30363d }
@@ -101,8 +102,8 @@ def _call(document: Document, url: str, path: str, method: str, call: Document) 
 
 def curl_line(url: str, path: str, method: str, call: Document) -> str:
     """The call as it is typed in a shell, with the first example as its body."""
-    place = path.replace("{timer_id}", "TIMER_ID").replace("{occurrence}", "1")
-    words = [f"curl {'-X POST ' if method == 'post' else ''}{url}{place}"]
+    place = path.replace("{timer_id}", "TIMER_ID").replace("{occurrence}", "1").replace("{name}", "daily-report")
+    words = [f"curl {'' if method == 'get' else f'-X {method.upper()} '}{url}{place}"]
     if "security" not in call:
         words.append('-H "X-API-Key: mnt_example"')
     if "requestBody" in call:

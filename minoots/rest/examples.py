@@ -30,6 +30,16 @@ NEW_TIMERS: dict[str, Any] = {
             "actionBundle": _BUNDLE,
         },
     },
+    "recurring": {
+        "summary": "Every weekday at nine in Berlin",
+        "value": {
+            "tenantId": "demo",
+            "requestedBy": "reports",
+            "name": "daily-report",
+            "schedule": {"cron": "0 9 * * 1-5", "timezone": "Europe/Berlin", "exclude": ["2030-12-25", "2030-12-26"]},
+            "actionBundle": _BUNDLE,
+        },
+    },
     "agent": {
         "summary": "Waking an agent",
         "value": {
@@ -80,6 +90,7 @@ TIMER: dict[str, Any] = {
     "agentBinding": None,
     "schedule": None,
     "occurrence": 0,
+    "missed": 0,
     "version": 1,
 }
 
@@ -89,6 +100,94 @@ CANCELLED: dict[str, Any] = TIMER | {
     "cancelReason": "coffee is ready",
     "cancelledBy": "cli",
     "version": 2,
+}
+
+PAUSED: dict[str, Any] = TIMER | {"status": "paused", "version": 2}
+
+FIRED: dict[str, Any] = TIMER | {
+    "status": "fired",
+    "fireAt": "2030-01-31T08:00:10.000000Z",
+    "firedAt": "2030-01-31T08:00:10.004211Z",
+    "occurrence": 1,
+    "version": 2,
+}
+
+RECURRING: dict[str, Any] = TIMER | {
+    "name": "daily-report",
+    "requestedBy": "reports",
+    "durationMs": None,
+    "fireAt": "2030-02-01T08:00:00.000000Z",
+    "metadata": None,
+    "schedule": {"specs": [{"cron": "0 9 * * 1-5", "timezone": "Europe/Berlin"}]},
+    "version": 2,
+}
+
+STEPS: dict[str, Any] = {"who": {"summary": "And who asks for it", "value": {"tenantId": "demo", "requestedBy": "cli"}}}
+
+RESUMES: dict[str, Any] = {
+    "go on": {"summary": "What came due meanwhile is missed", "value": {"tenantId": "demo", "requestedBy": "cli"}},
+    "catch up": {
+        "summary": "What came due meanwhile is caught up with, as the schedule says",
+        "value": {"tenantId": "demo", "catchUp": True},
+    },
+}
+
+RESCHEDULES: dict[str, Any] = {
+    "schedule": {
+        "summary": "Another schedule",
+        "value": {"tenantId": "demo", "schedule": {"cron": "0 9 * * 1-5", "timezone": "Europe/Berlin"}},
+    },
+    "duration": {"summary": "In an hour", "value": {"tenantId": "demo", "duration": "1h", "requestedBy": "cli"}},
+    "instant": {"summary": "At an instant", "value": {"tenantId": "demo", "fireAt": "2030-01-31T09:00:00+01:00"}},
+}
+
+UPDATES: dict[str, Any] = {
+    "schedule": {
+        "summary": "Another schedule and other labels; the name goes",
+        "value": {
+            "tenantId": "demo",
+            "name": None,
+            "labels": {"team": "reports"},
+            "schedule": {"cron": "0 9 * * 1-5", "timezone": "Europe/Berlin"},
+        },
+    }
+}
+
+PUTS: dict[str, Any] = {
+    "recurring": {
+        "summary": "Put at each deployment: the same schedule goes on undisturbed",
+        "value": {
+            "tenantId": "demo",
+            "requestedBy": "deployment",
+            "cron": "0 9 * * 1-5",
+            "timezone": "Europe/Berlin",
+            "actionBundle": _BUNDLE,
+        },
+    }
+}
+
+PREVIEWS: dict[str, Any] = {
+    "night": {
+        "summary": "Across a change of the clocks",
+        "value": {
+            "schedule": {"cron": "30 2 * * *", "timezone": "Europe/Berlin"},
+            "after": "2030-03-30T00:00:00Z",
+            "count": 2,
+        },
+    },
+    "short": {"summary": "In short", "value": {"every": "15m"}},
+}
+
+PREVIEW: dict[str, Any] = {
+    "items": [
+        {"at": "2030-03-30T01:30:00.000000Z", "local": "2030-03-30T02:30:00+01:00"},
+        {
+            "at": "2030-03-31T01:00:00.000000Z",
+            "local": "2030-03-31T03:00:00+02:00",
+            "note": "02:30 does not exist on 2030-03-31 in Europe/Berlin: moved to 03:00; clocks change before this: "
+            "the offset is now +02:00",
+        },
+    ]
 }
 
 FIRING: dict[str, Any] = {

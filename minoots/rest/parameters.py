@@ -5,15 +5,16 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote, unquote
 from uuid import UUID
 
 from litestar.types import HTTPScope
 
 from minoots.access.keys import Caller, Keys
 from minoots.domain.duration import parse_instant
-from minoots.domain.limits import PAGE_DEFAULT, PAGE_MOST
-from minoots.errors import FiringNotFound, MalformedRequest, TimerNotFound, Unauthenticated
+from minoots.domain.limits import NAME_CHARACTERS, PAGE_DEFAULT, PAGE_MOST
+from minoots.domain.update import ANY_VERSION
+from minoots.errors import FiringNotFound, InvalidTimer, MalformedRequest, TimerNotFound, Unauthenticated
 
 T = TypeVar("T")
 Query: TypeAlias = Mapping[str, list[str]]
@@ -21,9 +22,13 @@ Query: TypeAlias = Mapping[str, list[str]]
 TENANT_ONLY = frozenset({"tenantId"})
 PAGED = frozenset({"tenantId", "limit", "cursor"})
 
+BY_NAME = "/timers/by-name/"
+
 _OCCURRENCE_MOST = 2**31 - 1
 _NO_PARAMETERS: Query = {}
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_TAG = re.compile(r'"([1-9][0-9]{0,18})"')
+_ANY_TAG = re.compile(r'(W/)?"[^"]*"')
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 # An offset whose + was not escaped arrives as a space.
 _LOST_PLUS = re.compile(r"(T.*) (\d\d:\d\d)")
@@ -134,6 +139,48 @@ def header(scope: HTTPScope, name: bytes) -> str | None:
         return found[0].decode().strip()
     except UnicodeDecodeError:
         raise MalformedRequest(f"the header {name.decode()} is not UTF-8") from None
+
+
+def is_only_new(scope: HTTPScope) -> bool:
+    """Whether it must not be there yet: `If-None-Match: *` (RFC 9110, section 13.1.2). MalformedRequest for a tag."""
+    text = header(scope, b"if-none-match")
+    if text not in (None, "*"):
+        raise MalformedRequest("If-None-Match takes * here: put the timer only if there is none of this name")
+    return text == "*"
+
+
+def if_match(scope: HTTPScope) -> int | None:
+    """The version that the timer must have (RFC 9110, section 13.1.1): ANY_VERSION for `*`, None when it may be any.
+
+    A tag that is none of ours matches no version, as a weak one does. Raises MalformedRequest, also for several.
+    """
+    text = header(scope, b"if-match")
+    if text is None:
+        return None
+    if text == "*":
+        return ANY_VERSION
+    if found := _TAG.fullmatch(text):
+        return int(found[1])
+    if _ANY_TAG.fullmatch(text):
+        return -1
+    raise MalformedRequest('If-Match is one ETag of the timer, in its quotes: If-Match: "3", or * for any')
+
+
+def path_name(scope: HTTPScope) -> str:
+    """The name in the path, percent-decoded once; a / may be in it."""
+    raw = scope.get("raw_path") or quote(scope["path"]).encode()
+    text = raw.decode("latin-1").partition("?")[0].partition(BY_NAME)[2]
+    if _BROKEN_ESCAPE.search(text.encode("latin-1")):
+        raise MalformedRequest("the path has a % that is not followed by two hexadecimal digits; write % as %25")
+    try:
+        name = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise MalformedRequest("the name in the path is not UTF-8") from None
+    if "\0" in name:
+        raise InvalidTimer.at("/name", "text may not hold the character NUL")
+    if not 1 <= len(name) <= NAME_CHARACTERS:
+        raise InvalidTimer.at("/name", f"a name has 1 to {NAME_CHARACTERS} characters")
+    return name
 
 
 def traceparent(scope: HTTPScope) -> str | None:

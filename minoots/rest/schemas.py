@@ -8,8 +8,12 @@ from minoots.domain.action import ActionBundle, AgentBinding, Webhook
 from minoots.domain.firing import Delivery, Firing
 from minoots.domain.limits import BATCH_TIMERS, METADATA_BYTES, TENANT
 from minoots.domain.timer import Name, Timer, TimerRequest
+from minoots.domain.update import UpdateRequest
+from minoots.domain.verbs import PreviewRequest, RescheduleRequest, ResumeRequest, StepRequest
 from minoots.rest.batch import BatchRequest
 from minoots.rest.problems import Problem
+from minoots.rest.schedule_shapes import WORDS, Schedule
+from minoots.rest.schedules import ScheduledInstant
 from minoots.rest.timers import STATUSES, CancelRequest
 
 Schema = dict[str, Any]
@@ -23,16 +27,26 @@ _INSTANTS = {
     "Firing": ("nominalAt", "dueAt", "firedAt", "settledAt"),
     "Delivery": ("nextAttemptAt", "deliveredAt", "deadAt"),
     "Attempt": ("startedAt",),
+    "ScheduledInstant": ("at", "local"),
 }
 _DURATION = (
     'When to fire, from now by the database\'s clock: "30s", "1h30m", "PT30S", or milliseconds. '
-    "Give either this or fireAt."
+    "Give one of duration, fireAt, schedule, cron and every."
 )
+_MOMENT: dict[str, Schema] = {
+    "duration": {"description": _DURATION, "examples": ["30s", "1h30m", "PT30S", 30000]},
+    "fireAt": {"description": "When to fire: an RFC 3339 instant; up to a minute past fires at once."},
+    "schedule": {"description": "When to fire, again and again."},
+    "cron": {"description": "A schedule in short.", "examples": ["0 9 * * 1-5", "@daily"]},
+    "every": {"description": "A schedule in short.", "examples": ["15m", "1h30m", 30000]},
+    "timezone": {"description": "The zone of cron, as Europe/Berlin; UTC unless given."},
+}
+_CHANGES = ("UpdateRequest", "StepRequest", "ResumeRequest", "RescheduleRequest")
 _JSON_FIELDS: dict[str, Any] = {
     "metadata": dict[str, Any] | None,
     "action_bundle": ActionBundle | None,
     "agent_binding": AgentBinding | None,
-    "schedule": None,
+    "schedule": Schedule | None,
 }
 
 
@@ -44,13 +58,18 @@ def component_schemas() -> dict[str, Schema]:
     delivery = _spelt_out(Delivery, "Delivery", ack=dict[str, Any] | None)
     firing = _spelt_out(Firing, "Firing", deliveries=list[delivery] | msgspec.UnsetType)  # type: ignore[valid-type]
     batch = _spelt_out(BatchRequest, "BatchRequest", items=list[item])  # type: ignore[valid-type]
-    shown = [request, item, timer, firing, batch, CancelRequest, Problem, Webhook]
+    changes = [
+        _spelt_out(kind, kind.__name__, **_JSON_FIELDS)
+        for kind in (UpdateRequest, StepRequest, ResumeRequest, RescheduleRequest, PreviewRequest)
+    ]
+    shown = [request, item, timer, firing, batch, CancelRequest, *changes, ScheduledInstant, Problem, Webhook]
     _, schemas = msgspec.json.schema_components(shown, ref_template=_REF)
     found = cast("dict[str, Schema]", schemas)
     _describe_requests(found)
     _describe_answers(found)
     found["TimerPage"] = _page("Timer", "newest first")
     found["FiringPage"] = _page("Firing", "the latest first")
+    found["Preview"] = _object({"items": {"type": "array", "items": _ref("ScheduledInstant")}})
     found["TimerBatch"] = _object({"items": {"type": "array", "items": _ref("Timer")}})
     found["Status"] = _object({"status": {"type": "string"}})
     return found
@@ -75,13 +94,16 @@ def _spelt_out(kind: type[msgspec.Struct], name: str, **types: Any) -> type[msgs
 
 def _describe_requests(schemas: dict[str, Schema]) -> None:
     tenant = {"description": "Whose timer; may stand in a header or parameter instead."}
-    for name in ("TimerRequest", "BatchItem", "BatchRequest", "CancelRequest"):
+    for name in ("TimerRequest", "BatchItem", "BatchRequest", "CancelRequest", *_CHANGES):
         schemas[name]["properties"]["tenantId"] = tenant | {"anyOf": [TENANT_SCHEMA, {"type": "null"}]}
-    for name in ("TimerRequest", "BatchItem"):
+    for name in ("RescheduleRequest", "PreviewRequest", "UpdateRequest", "TimerRequest", "BatchItem"):
+        _describe_moment(schemas[name]["properties"])
+    for name in ("Schedule", "Spec"):
+        for field, schema in schemas[name]["properties"].items():
+            schema["description"] = WORDS[field]
+    for name in ("UpdateRequest", "TimerRequest", "BatchItem"):
         properties = schemas[name]["properties"]
         properties["requestedBy"]["description"] = "Who asks for it."
-        properties["duration"] |= {"description": _DURATION, "examples": ["30s", "1h30m", "PT30S", 30000]}
-        properties["fireAt"]["description"] = "When to fire: an RFC 3339 instant; up to a minute past fires at once."
         properties["metadata"]["description"] = f"Any JSON object of yours; at most {METADATA_BYTES // 1024} KiB."
         properties["labels"]["description"] = "Texts to find it by."
     schemas["BatchRequest"]["properties"]["items"] |= {"minItems": 1, "maxItems": BATCH_TIMERS}
@@ -89,10 +111,18 @@ def _describe_requests(schemas: dict[str, Schema]) -> None:
     for name, text in (
         ("TimerRequest", "A new timer."),
         ("BatchItem", "A new timer. Without requestedBy it has that of the batch."),
+        ("StepRequest", "Who asks for it; all of it may be left out."),
+        ("UpdateRequest", "A field that is given replaces the whole of it, null clears it, what is not given stays."),
         ("BatchRequest", "Many new timers: all are created, or none."),
         ("Webhook", "Parameters of a webhook action. Without a body the receiver gets {timer, event}."),
     ):
         schemas[name]["description"] = text
+
+
+def _describe_moment(properties: dict[str, Schema]) -> None:
+    for field, described in _MOMENT.items():
+        if field in properties:
+            properties[field] |= described
 
 
 def _describe_answers(schemas: dict[str, Schema]) -> None:

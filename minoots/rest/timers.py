@@ -36,6 +36,7 @@ from minoots.rest.parameters import (
     read_timer_cursor,
     traceparent,
 )
+from minoots.service.plans import beside
 from minoots.service.timers import Timers
 from minoots.store.timers import TimerFilter
 
@@ -82,7 +83,7 @@ class TimerRoutes:
         query = read_query(scope["query_string"], TENANT_ONLY)
         wanted = read_json(await read_body(request, BODY_BYTES), TimerRequest)
         tenant = choose_tenant(caller, scope, query, (_BODY_TENANT, wanted.tenant_id))
-        new = admit(wanted, traceparent(scope))
+        new = await beside(wanted.schedule is not None, admit, wanted, traceparent(scope))
         return created_answer(await self._timers.schedule(tenant, new, header(scope, b"idempotency-key")))
 
     async def create_batch(self, request: HttpRequest) -> Answer:

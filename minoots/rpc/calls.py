@@ -44,7 +44,7 @@ class Call:
 class Verb(Generic[Req]):
     """One method of the service. `run` answers with a message, or, when `streams`, writes messages by the context.
 
-    `tenants` are the places of the message that name a tenant.
+    `tenants` are the places of the message that name a tenant; one that is not `is_of_tenant` needs none.
     """
 
     kind: type[Req]
@@ -55,6 +55,7 @@ class Verb(Generic[Req]):
     )
     most_bytes: int = MESSAGE_BYTES
     streams: bool = False
+    is_of_tenant: bool = True
 
 
 class Drain:
@@ -144,7 +145,7 @@ class Calls:
         caller.require(verb.scope)
         request = _parse(verb, raw)
         named = [("the metadata x-tenant-id", value) for value in metadata.get("x-tenant-id", ())]
-        tenant_id = caller.choose_tenant([*verb.tenants(request), *named])
+        tenant_id = caller.choose_tenant([*verb.tenants(request), *named]) if verb.is_of_tenant else ""
         traces = metadata.get("traceparent", [])
         call = Call(tenant_id, traces[0].strip() if len(traces) == 1 else None, context)
         if not verb.streams:

@@ -2,9 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -26,7 +26,10 @@ from minoots.domain.timer import NewTimer, TimerRequest, admit
 from minoots.errors import BodyTooLarge, Finding, FiringNotFound, InvalidTimer, MalformedRequest, TimerNotFound
 from minoots.rpc.convert import STATUS_NUMBERS, ask, plain_object, read_instant
 from minoots.rpc.pb import timer_pb2 as pb
+from minoots.service.plans import beside
 from minoots.store.timers import TimerFilter
+
+T = TypeVar("T")
 
 FINDINGS_SHOWN: Final = 20
 # Other calls are let in between so many items of a batch, or so many bytes of them.
@@ -39,7 +42,7 @@ _OCCURRENCE_MOST = 2**31 - 1
 
 def read_schedule(request: pb.TimerScheduleRequest, traceparent: str | None) -> NewTimer:
     """Raises BodyTooLarge and InvalidTimer."""
-    body = _body(request, requested_by="")
+    body = timer_body(request, requested_by="")
     if len(body) > BODY_BYTES:
         raise BodyTooLarge(f"the timer is over its limit of {BODY_BYTES // 1024} KiB, counted as JSON")
     return admit(read_json(body, TimerRequest), traceparent)
@@ -57,11 +60,11 @@ async def read_batch(request: pb.TimersCreateRequest, traceparent: str | None) -
             since_pause = 0
             await asyncio.sleep(0)
         try:
-            body = _body(item, request.requested_by)
+            body = timer_body(item, request.requested_by)
             total, since_pause = total + len(body), since_pause + len(body)
             if total > BATCH_BODY_BYTES:
                 raise BodyTooLarge(f"the batch is over its limit of {BATCH_BODY_BYTES >> 20} MiB, counted as JSON")
-            new.append(_read_item(item, body, traceparent))
+            new.append(await beside(item.HasField("schedule"), _read_item, item, body, traceparent))
         except InvalidTimer as refused:
             findings += refused.below(f"/items/{index}").findings
             if len(findings) >= FINDINGS_SHOWN:
@@ -90,7 +93,7 @@ def batch_tenants(request: pb.TimersCreateRequest) -> Iterator[tuple[str, str | 
     return ((where, tenant) for tenant, where in places.items())
 
 
-def _body(request: pb.TimerScheduleRequest, requested_by: str) -> bytes:
+def timer_body(request: pb.TimerScheduleRequest | pb.TimerPutRequest, requested_by: str) -> bytes:
     """The body of `POST /timers` that says the same."""
     asked: dict[str, Any] = {"labels": dict(request.labels)}
     if who := request.requested_by or requested_by:
@@ -100,21 +103,24 @@ def _body(request: pb.TimerScheduleRequest, requested_by: str) -> bytes:
     if request.HasField("duration_ms"):
         asked["duration"] = request.duration_ms
     if request.HasField("fire_time"):
-        asked["fireAt"] = _fire_at(request.fire_time)
+        asked["fireAt"] = instant("/fireAt", request.fire_time)
+    if request.HasField("schedule"):
+        asked["schedule"] = located("/schedule", lambda: plain_object(request.schedule))
     if request.HasField("metadata"):
-        asked["metadata"] = _located("/metadata", lambda: plain_object(request.metadata))
+        asked["metadata"] = located("/metadata", lambda: plain_object(request.metadata))
     if request.HasField("action_bundle"):
-        asked["actionBundle"] = _located("/actionBundle", lambda: ask(request.action_bundle))
+        asked["actionBundle"] = located("/actionBundle", lambda: ask(request.action_bundle))
     if request.HasField("agent_binding"):
-        asked["agentBinding"] = _located("/agentBinding", lambda: ask(request.agent_binding))
+        asked["agentBinding"] = located("/agentBinding", lambda: ask(request.agent_binding))
     return msgspec.json.encode(asked)
 
 
-def _fire_at(value: Timestamp) -> str:
+def instant(pointer: str, value: Timestamp) -> str:
+    """As REST takes it; InvalidTimer for one that cannot be."""
     try:
         return read_instant(value).isoformat(timespec="microseconds")
     except ValueError as wrong:
-        raise InvalidTimer.at("/fireAt", str(wrong)) from None
+        raise InvalidTimer.at(pointer, str(wrong)) from None
 
 
 def read_idempotency_key(request: pb.TimerScheduleRequest | pb.TimersCreateRequest) -> str | None:
@@ -217,7 +223,8 @@ def read_resume(request: pb.TimerEventStreamRequest) -> str | datetime | None:
         raise MalformedRequest(f"from_time cannot be read: {wrong}") from None
 
 
-def _located(pointer: str, read: Any) -> Any:
+def located(pointer: str, read: Callable[[], T]) -> T:
+    """What `read` gives; its findings are below `pointer`."""
     try:
         return read()
     except InvalidTimer as refused:

@@ -17,6 +17,7 @@ from minoots.broker.jetstream import Broker
 from minoots.errors import ConfigError
 from minoots.rpc.calls import Calls, Drain
 from minoots.rpc.servicer import BATCH_MESSAGE_BYTES, SERVICE, HorologyKernel
+from minoots.service.changes import TimerChanges
 from minoots.service.timers import Timers
 from minoots.settings import Address
 
@@ -42,25 +43,36 @@ _OPTIONS: Final[Sequence[tuple[str, int]]] = (
 
 
 async def serve_grpc(
-    timers: Timers, keys: Keys, broker: Broker | None, address: Address, stop: asyncio.Event, drain_s: float = DRAIN_S
+    timers: Timers,
+    changes: TimerChanges,
+    keys: Keys,
+    broker: Broker | None,
+    address: Address,
+    stop: asyncio.Event,
+    drain_s: float = DRAIN_S,
 ) -> None:
     """Bind, serve until `stop`, let the calls under way end; ConfigError when the address cannot be had.
 
     Without a broker there are no events to stream, and the other calls work.
     """
-    async with grpc_server(timers, keys, broker, address, drain_s):
+    async with grpc_server(timers, changes, keys, broker, address, drain_s):
         await stop.wait()
 
 
 @contextlib.asynccontextmanager
 async def grpc_server(
-    timers: Timers, keys: Keys, broker: Broker | None, address: Address, drain_s: float = DRAIN_S
+    timers: Timers,
+    changes: TimerChanges,
+    keys: Keys,
+    broker: Broker | None,
+    address: Address,
+    drain_s: float = DRAIN_S,
 ) -> AsyncIterator[None]:
     """The server, listening inside of the block and drained at its end."""
     await _try_address(address)
     drain = Drain()
     server = grpc.aio.server(options=_OPTIONS)
-    handlers = HorologyKernel(timers, broker).handlers(Calls(keys, drain))
+    handlers = HorologyKernel(timers, changes, broker).handlers(Calls(keys, drain))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     watched = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(watched, server)

@@ -10,8 +10,11 @@ from minoots.broker.jetstream import Broker
 from minoots.errors import ConfigError
 from minoots.rpc import requests
 from minoots.rpc.calls import READ, WRITE, Call, Calls, Handler, Verb
+from minoots.rpc.changes import ChangeVerbs
 from minoots.rpc.convert import show, show_struct
 from minoots.rpc.pb import timer_pb2 as pb
+from minoots.service.changes import TimerChanges
+from minoots.service.plans import beside
 from minoots.service.timers import Timers
 
 log = structlog.get_logger("minoots.rpc")
@@ -25,8 +28,9 @@ NOTICE_TYPE: Final = "minoots.notice"
 class HorologyKernel:
     """The service. It has no rules of its own."""
 
-    def __init__(self, timers: Timers, broker: Broker | None) -> None:
+    def __init__(self, timers: Timers, changes: TimerChanges, broker: Broker | None) -> None:
         self._timers = timers
+        self._changes = ChangeVerbs(changes)
         self._broker = broker
 
     def verbs(self) -> dict[str, Verb[Any]]:
@@ -39,6 +43,7 @@ class HorologyKernel:
             "GetTimer": Verb(pb.TimerGetRequest, READ, self.get),
             "ListTimers": Verb(pb.TimerListRequest, READ, self.list_timers),
             "CancelTimer": Verb(pb.TimerCancelRequest, WRITE, self.cancel),
+            **self._changes.verbs(),
             "ListFirings": Verb(pb.FiringListRequest, READ, self.list_firings),
             "GetFiring": Verb(pb.FiringGetRequest, READ, self.get_firing),
             "StreamTimerEvents": Verb(pb.TimerEventStreamRequest, READ, self.stream_events, streams=True),
@@ -51,7 +56,7 @@ class HorologyKernel:
         return {name: calls.handler(name, verbs[name]) for name in names}
 
     async def schedule(self, request: pb.TimerScheduleRequest, call: Call) -> pb.TimerScheduleResponse:
-        new = requests.read_schedule(request, call.traceparent)
+        new = await beside(request.HasField("schedule"), requests.read_schedule, request, call.traceparent)
         timer = await self._timers.schedule(call.tenant_id, new, requests.read_idempotency_key(request))
         return pb.TimerScheduleResponse(timer=show_struct(pb.Timer, timer))
 

@@ -10,6 +10,7 @@ import msgspec
 from minoots.domain.duration import format_instant
 from minoots.domain.firing import Firing
 from minoots.domain.limits import BATCH_TIMERS, IDEMPOTENCY_KEY_CHARACTERS, REASON_CHARACTERS
+from minoots.domain.schedule import schedule_text
 from minoots.domain.timer import NewTimer, Timer
 from minoots.errors import (
     FiringNotFound,
@@ -20,7 +21,10 @@ from minoots.errors import (
     TimerNotFound,
     TimerStateConflict,
 )
+from minoots.service.arrivals import Arrivals
+from minoots.service.plans import plan_new
 from minoots.store import firings, idempotency, installation, timers
+from minoots.store.changes import insert_planned
 from minoots.store.database import Connection, Database
 from minoots.store.timers import TimerFilter
 
@@ -45,6 +49,7 @@ class Timers:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._arrivals = Arrivals(database)
         self._tenants: set[str] = set()
 
     async def schedule(self, tenant_id: str, new: NewTimer, idempotency_key: str | None = None) -> Timer:
@@ -59,9 +64,12 @@ class Timers:
             raise InvalidTimer.at("/items", f"a batch has 1 to {BATCH_TIMERS:,} items")
         if idempotency_key is not None and not 1 <= len(idempotency_key) <= IDEMPOTENCY_KEY_CHARACTERS:
             raise MalformedRequest(f"an Idempotency-Key has 1 to {IDEMPOTENCY_KEY_CHARACTERS} characters")
-        if idempotency_key is None and len(new) == 1 and new[0].fire_at is None:
+        if idempotency_key is None and not batch and new[0].schedule is None:
+            created = [_not_past(await self._arrivals.insert(tenant_id, new[0]), None)]
+        elif idempotency_key is None and all(n.duration_ms is not None for n in new):
+            # Nothing to look at first: one statement, which is a transaction by itself.
             async with self._db.connection() as connection:
-                created = await timers.insert_timers(self._db, connection, tenant_id, new)
+                created = await self._insert(connection, tenant_id, new, batch)
         else:
             async with self._db.guarded(idle="10s", lock="5s") as connection:
                 if idempotency_key is None:
@@ -130,11 +138,14 @@ class Timers:
     async def _insert(
         self, connection: Connection, tenant_id: str, new: Sequence[NewTimer], batch: bool
     ) -> list[Timer]:
-        past = await timers.first_past(self._db, connection, new)
-        if past is not None:
-            refused = InvalidTimer.at("/fireAt", "fireAt is more than a minute in the past")
-            raise refused.below(f"/items/{past}") if batch else refused
-        return await timers.insert_timers(self._db, connection, tenant_id, new)
+        if any(n.schedule is not None for n in new):
+            past = await timers.first_past(self._db, connection, new)
+            if past is not None:
+                _not_past(None, past if batch else None)
+            planned = await plan_new(self._db, connection, new, batch=batch)
+            return await insert_planned(self._db, connection, tenant_id, planned)
+        made = await timers.insert_timers(self._db, connection, tenant_id, new)
+        return [_not_past(timer, nth if batch else None) for nth, timer in enumerate(made)]
 
     async def _insert_once(
         self, connection: Connection, tenant_id: str, new: Sequence[NewTimer], key: str, batch: bool
@@ -163,6 +174,14 @@ class Timers:
         self._tenants.add(tenant_id)
 
 
+def _not_past(timer: Timer | None, nth: int | None) -> Timer:
+    """The timer that was made; raises InvalidTimer for one that is too far past, of a batch below /items/N."""
+    if timer is not None:
+        return timer
+    refused = InvalidTimer.at("/fireAt", "fireAt is more than a minute in the past")
+    raise refused if nth is None else refused.below(f"/items/{nth}")
+
+
 def request_text(new: Sequence[NewTimer], batch: bool) -> str:
     """What was asked, as JSON: `minoots.schedule_timer` builds the same, so that a key counts through every door."""
     asked = [
@@ -175,6 +194,7 @@ def request_text(new: Sequence[NewTimer], batch: bool) -> str:
             "labels": _raw(n.labels),
             "actionBundle": _raw(n.action_bundle),
             "agentBinding": _raw(n.agent_binding),
+            **({"schedule": msgspec.Raw(schedule_text(n.schedule).encode())} if n.schedule else {}),
         }
         for n in new
     ]

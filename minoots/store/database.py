@@ -11,7 +11,7 @@ import asyncpg
 from sqlalchemy.dialects.postgresql import asyncpg as dialect
 from sqlalchemy.sql.expression import Executable
 
-from minoots.errors import ConfigError, Finding, InvalidTimer, StoreUnavailable
+from minoots.errors import ConfigError, Finding, InvalidTimer, NameTaken, StoreUnavailable
 from minoots.settings import StoreSettings
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ _CONSTRAINTS = {
     "timers_action_bundle_size": ("/actionBundle", "an action bundle is at most 256 KiB"),
     "timers_agent_binding": ("/agentBinding", "this agent binding is not well formed"),
     "timers_agent_binding_size": ("/agentBinding", "an agent binding is at most 256 KiB"),
+    "timers_schedule": ("/schedule", 'a schedule is a JSON object, as {"cron": "0 9 * * 1-5"}'),
+    "timers_schedule_size": ("/schedule", "a schedule is at most 64 KiB"),
     "timers_numbers": ("", "a number in it is out of range: beyond about 1.8e308"),
     "timers_depth": ("", "the JSON is nested deeper than 32 levels"),
 }
@@ -79,6 +81,10 @@ def translated() -> Iterator[None]:
     except asyncpg.CheckViolationError as refused:
         if known := _CONSTRAINTS.get(refused.constraint_name or ""):
             raise InvalidTimer([Finding(*known)]) from refused
+        raise
+    except asyncpg.UniqueViolationError as taken:
+        if taken.constraint_name == "timers_unique_name":
+            raise NameTaken from taken
         raise
     except (asyncpg.NumericValueOutOfRangeError, asyncpg.UntranslatableCharacterError) as refused:
         raise InvalidTimer.at("", "a number in it is out of range, or a character cannot be stored") from refused

@@ -51,9 +51,14 @@ update minoots.deliveries d set next_attempt_at = case when $4 then minoots.now(
 _LEASE = """
 with taken as (
     select d.timer_id, d.occurrence, d.action_id, k.lease_id, d.lease_id as former, d.leased_at, d.leased_by,
-           coalesce(t.action_bundle -> 'actions' -> d.position::int -> 'parameters', t.agent_binding) as parameters
+           coalesce(b.bundle -> 'actions' -> d.position::int -> 'parameters', b.binding) as parameters,
+           b.bundle -> 'retryPolicy' as retry_policy
       from unnest($1::uuid[], $2::int[], $3::text[], $4::uuid[]) as k(timer_id, occurrence, action_id, lease_id)
-      join minoots.deliveries d using (timer_id, occurrence, action_id) join minoots.timers t on t.id = d.timer_id),
+      join minoots.deliveries d using (timer_id, occurrence, action_id)
+      join minoots.firings f using (timer_id, occurrence) join minoots.timers t on t.id = d.timer_id
+      -- a recurring timer may have changed since: its firing keeps what it fired with
+      cross join lateral (select coalesce(f.timer_shown::jsonb -> 'actionBundle', t.action_bundle) as bundle,
+                                 coalesce(f.timer_shown::jsonb -> 'agentBinding', t.agent_binding) as binding) b),
 -- a lease that ended without a record is an attempt whose outcome nobody knows
 lost as (
     insert into minoots.attempts (tenant_id, timer_id, occurrence, action_id, attempt, started_at, outcome, error, node)
@@ -74,9 +79,9 @@ leased as (
      where d.timer_id = k.timer_id and d.occurrence = k.occurrence and d.action_id = k.action_id
        and d.status = 'pending'
  returning d.tenant_id, d.timer_id, d.occurrence, d.action_id, d.kind, d.lane, d.gate, d.lease_id, d.attempt_count,
-           d.unknown_count, k.parameters)
+           d.unknown_count, k.parameters, k.retry_policy)
 select l.tenant_id, l.timer_id, l.occurrence, l.action_id, l.kind, l.lane, l.gate, l.lease_id, l.attempt_count,
-       l.unknown_count, l.parameters::text, (t.action_bundle -> 'retryPolicy')::text as retry_policy,
+       l.unknown_count, l.parameters::text, l.retry_policy::text,
        minoots.now() - f.fired_at as age, minoots.timer_as_fired(t, f)::text as timer,
        minoots.firing_as_fired(f)::text as firing, f.event_id, minoots.iso(f.fired_at) as fired_at, t.traceparent
   from leased l join minoots.firings f using (timer_id, occurrence) join minoots.timers t on t.id = l.timer_id

@@ -16,72 +16,110 @@ _firing = msgspec.json.Decoder(Firing)
 
 # Rows come in the order of the index timers_due; NO KEY, so that nothing that refers to a timer waits for us.
 _CLAIM = """
-select id, due_at from minoots.timers
+select id, due_at, schedule is not null as recurs from minoots.timers
  where due_at <= minoots.now() and (due_at, id) > ($2, $3)
  order by due_at, id limit $1
    for no key update skip locked
 """
 
 _CLAIM_AGAIN = """
-select id, due_at from minoots.timers
+select id, due_at, schedule is not null as recurs from minoots.timers
  where id = any($1::uuid[]) and due_at <= minoots.now()
  order by due_at, id
    for no key update skip locked
 """
 
-# One statement writes all that firing means. A timer without actions ends here, its firing settled at once.
-_FIRE = """
-with claimed as (
-    select * from unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) as c(id, due_at, event_id)),
-settings as (
-    select events from minoots.installation),
--- the timer moves on
+# All that firing means, of the rows of `claimed`. A timer without actions ends here, its firing settled at once.
+_WRITES = """
+settings as materialized (
+    select events from minoots.installation where only_row),
+-- the timer moves on; how many deliveries it will have: its actions, and one more for an agent binding that none of
+-- them serves
 fired as (
     update minoots.timers t
        set status = 'fired', fired_at = minoots.now(), occurrence = t.occurrence + 1, version = t.version + 1
       from claimed c
-     where t.id = c.id and t.status = 'scheduled'
+     where t.id = c.id and t.status = 'scheduled' and t.schedule is null
  returning t.id, t.tenant_id, t.occurrence, t.version, t.fire_at, t.action_bundle, t.agent_binding, t.traceparent,
-           c.due_at, c.event_id, minoots.timer_json(t) as shown),
--- its actions in the bundle's order; an agent binding without an agent action is one more, `agent`
+           c.due_at, c.event_id, minoots.timer_json(t) as shown,
+           (coalesce(jsonb_array_length(t.action_bundle -> 'actions'), 0)
+            + case when t.agent_binding is null
+                     or coalesce(t.action_bundle @? '$.actions[*] ? (@.kind == "agent_prompt")', false)
+                   then 0 else 1 end)::smallint as actions),
+firing as (
+    insert into minoots.firings as x (tenant_id, timer_id, occurrence, status, nominal_at, due_at, settled_at,
+                                 open_deliveries, timer_version, event_id)
+    select f.tenant_id, f.id, f.occurrence, case when f.actions = 0 then 'settled' else 'dispatching' end,
+           f.fire_at, f.due_at, case when f.actions = 0 then minoots.now() end, f.actions, f.version, f.event_id
+      from fired f
+ returning x.timer_id, minoots.firing_json(x) as shown),
+-- its actions in the bundle's order, the agent binding last
 action as (
-    select f.id, a.value ->> 'id' as action_id, a.nth - 1 as position, a.value ->> 'kind' as kind,
+    select f.tenant_id, f.id, f.occurrence, f.actions, f.action_bundle ->> 'concurrency' as concurrency,
+           a.value ->> 'id' as action_id, a.nth - 1 as position, a.value ->> 'kind' as kind,
            a.value -> 'parameters' as parameters
       from fired f, jsonb_array_elements(f.action_bundle -> 'actions') with ordinality as a(value, nth)
      where f.action_bundle is not null
      union all
-    select f.id, 'agent', coalesce(jsonb_array_length(f.action_bundle -> 'actions'), 0), 'agent_prompt', f.agent_binding
+    select f.tenant_id, f.id, f.occurrence, f.actions, f.action_bundle ->> 'concurrency', 'agent', f.actions - 1,
+           'agent_prompt', f.agent_binding
       from fired f
-     where f.agent_binding is not null
-       and not coalesce(f.action_bundle @? '$.actions[*] ? (@.kind == "agent_prompt")', false)),
-counted as (
-    select id, count(*)::smallint as actions from action group by id),
-firing as (
-    insert into minoots.firings as x (tenant_id, timer_id, occurrence, status, nominal_at, due_at, settled_at,
-                                 open_deliveries, timer_version, event_id)
-    select f.tenant_id, f.id, f.occurrence, case when n.actions is null then 'settled' else 'dispatching' end,
-           f.fire_at, f.due_at, case when n.actions is null then minoots.now() end, coalesce(n.actions, 0), f.version,
-           f.event_id
-      from fired f left join counted n using (id)
- returning x.timer_id, minoots.firing_json(x) as shown),
+     where f.agent_binding is not null and f.actions > coalesce(jsonb_array_length(f.action_bundle -> 'actions'), 0)),
 -- as many as may be under way at once are due in 2 s, for whoever has no message; without events, now
 delivery as (
     insert into minoots.deliveries (tenant_id, timer_id, occurrence, action_id, position, kind, lane, gate,
                                next_attempt_at)
-    select f.tenant_id, f.id, f.occurrence, a.action_id, a.position, a.kind, minoots.lane_of(a.kind, a.parameters),
-           case when n.actions > g.gate then g.gate end,
+    select a.tenant_id, a.id, a.occurrence, a.action_id, a.position, a.kind, minoots.lane_of(a.kind, a.parameters),
+           case when a.actions > g.gate then g.gate end,
            case when a.position < g.gate
-                then minoots.now() + case when s.events then interval '2 s' else interval '0' end end
-      from fired f join action a using (id) join counted n using (id) cross join settings s
-      cross join lateral (select coalesce((f.action_bundle ->> 'concurrency')::smallint, 1::smallint)) as g(gate)),
+                then minoots.now() + case when (select events from settings) then interval '2 s' else interval '0' end
+            end
+      from action a cross join lateral (select coalesce(a.concurrency::smallint, 1::smallint)) as g(gate)),
 event as (
     insert into minoots.outbox (tenant_id, timer_id, event_id, kind, traceparent, data)
     select f.tenant_id, f.id, f.event_id, 'timer.fired', f.traceparent,
            json_build_object('timer', f.shown, 'firing', x.shown)
-      from fired f join firing x on x.timer_id = f.id cross join settings s
-     where s.events)
-select count(*) from fired
+      from fired f join firing x on x.timer_id = f.id
+     where (select events from settings))
 """
+
+_GIVEN = """
+with claimed as (
+    select * from unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) as c(id, due_at, event_id)),
+"""
+
+_COUNT = "select count(*) from fired"
+
+_FIRE = _GIVEN + _WRITES + _COUNT
+
+# The way of nearly every timer: claimed and fired by one statement, which is a transaction of its own. A process that
+# is stopped, cut off or killed in the middle of it holds no lock: the server ends it. It answers the next instant too.
+_DUE = """
+with due as (
+    select id, due_at, schedule is not null as recurs from minoots.timers
+     where due_at <= minoots.now() and (due_at, id) > ($2, $3)
+     order by due_at, id limit $1
+       for no key update skip locked),
+-- as arrays, of which the planner expects few: of the limit's rows it may expect a tenth of the table, and scan it all
+-- one random id for all, and a count in its last 24 bits: Postgres takes 1 us to make each of them up
+claimed as materialized (
+    select c.*, ((select left(minoots.uuid7()::text, 30)) || lpad(to_hex(c.nth), 6, '0'))::uuid as event_id
+      from unnest(array(select id from due), array(select due_at from due), array(select recurs from due))
+               with ordinality as c(id, due_at, recurs, nth)),
+"""
+
+_ANSWER = """
+select (select count(*) from claimed) as claimed, (select count(*) from fired) as fired,
+       f.due_at as first_due_at, f.id as first_id, l.due_at as last_due_at, l.id as last_id,
+       (select array_agg(r.id order by r.due_at, r.id) from claimed r where r.recurs) as recurring,
+       (select extract(epoch from n.due_at - minoots.now())::float8 from minoots.timers n
+         where n.due_at > minoots.now() order by n.due_at limit 1) as next_s
+  from settings
+  left join (select id, due_at from claimed order by due_at, id limit 1) f on true
+  left join (select id, due_at from claimed order by due_at desc, id desc limit 1) l on true
+"""
+
+_FIRE_DUE = _DUE + _WRITES + _ANSWER
 
 # A row that cannot be fired must not fail again here: nothing of it is computed with, and its version may be the last.
 _FAIL = """
@@ -132,22 +170,57 @@ class Mark:
 
     due_at: datetime
     id: UUID
+    recurs: bool = False
 
 
 # The start of time: claims from here see every waiting timer. CHECKs keep instants after 1970.
 START = Mark(datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
 
 
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """What one statement did: `claimed` rows, of which `fired` fired; the first and the last of them.
+
+    The `recurring` ones it only found: they are as they were, and locked no longer. `next_s`: seconds until the next
+    instant that was not due yet; None when there is none.
+    """
+
+    claimed: int
+    fired: int
+    first: Mark | None
+    last: Mark | None
+    recurring: Sequence[UUID]
+    next_s: float | None
+
+
+async def fire_due(db: Database, connection: Connection, mark: Mark, limit: int) -> Fired:
+    """Claim and fire up to `limit` due timers after the mark, the longest due first, in one statement.
+
+    Rows that others hold are passed by.
+    """
+    row = await connection.fetchrow(db.sql(_FIRE_DUE), limit, mark.due_at, mark.id)
+    assert row is not None, "the installation has its row"
+    is_any = row["claimed"] > 0
+    return Fired(
+        row["claimed"],
+        row["fired"],
+        Mark(row["first_due_at"], row["first_id"]) if is_any else None,
+        Mark(row["last_due_at"], row["last_id"]) if is_any else None,
+        row["recurring"] or (),
+        row["next_s"],
+    )
+
+
 async def claim_due(db: Database, connection: Connection, mark: Mark, limit: int) -> list[Mark]:
     """Lock up to `limit` due timers after the mark, the longest due first; rows that others hold are passed by."""
     rows = await connection.fetch(db.sql(_CLAIM), limit, mark.due_at, mark.id)
-    return [Mark(row["due_at"], row["id"]) for row in rows]
+    return [Mark(row["due_at"], row["id"], row["recurs"]) for row in rows]
 
 
-async def claim_again(db: Database, connection: Connection, marks: Sequence[Mark]) -> list[Mark]:
-    """Lock those of a refused batch that are still due: somebody may have moved one meanwhile."""
-    rows = await connection.fetch(db.sql(_CLAIM_AGAIN), [m.id for m in marks])
-    return [Mark(row["due_at"], row["id"]) for row in rows]
+async def claim_again(db: Database, connection: Connection, timer_ids: Sequence[UUID]) -> list[Mark]:
+    """Lock those of a batch that are still due: somebody may have moved one meanwhile."""
+    rows = await connection.fetch(db.sql(_CLAIM_AGAIN), timer_ids)
+    return [Mark(row["due_at"], row["id"], row["recurs"]) for row in rows]
 
 
 async def fire_timers(db: Database, connection: Connection, claimed: Sequence[Mark]) -> int:

@@ -1,8 +1,9 @@
 """The relay's statements: lock a shard, read its events in order, remove what NATS acknowledged."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from uuid import UUID
+
+import msgspec
 
 from minoots.store.database import Connection, Database
 
@@ -22,10 +23,13 @@ select shard, pg_current_xact_id()::text::int8 as xid from minoots.outbox_shards
 """
 
 # A statement of its own after the lock: only its snapshot surely lacks what the last holder of the shard removed.
+# No more than 8 MiB, as it is stored, beyond the first event: a batch is held in memory.
 _READ = """
 select id, event_id, tenant_id, timer_id, kind, minoots.iso(created_at) as at, traceparent, data::text as data,
        pg_snapshot_xmin(pg_current_snapshot())::text::int8 as xmin
-  from minoots.outbox where shard = $1 and id > $2 order by id limit $3
+  from (select oldest.*, sum(pg_column_size(data)) over (order by id) - pg_column_size(data) as bytes_before
+          from (select * from minoots.outbox where shard = $1 and id > $2 order by id limit $3) oldest) o
+ where bytes_before < 8388608 order by id
 """
 
 _FENCE = "select pg_current_xact_id()::text::int8"
@@ -33,8 +37,7 @@ _FENCE = "select pg_current_xact_id()::text::int8"
 _REMOVE = "delete from minoots.outbox where shard = $1 and id = any($2::int8[])"
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxEvent:
+class OutboxEvent(msgspec.Struct, frozen=True):
     """An event that waits. `at` and `data` are JSON text; transactions below `xmin` had ended when it was read."""
 
     id: int

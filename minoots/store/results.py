@@ -11,11 +11,24 @@ from minoots.store.deliveries import Lease
 
 # In key order, before anything else: two batches with the same firings wait for each other and never deadlock, and
 # the second sees what the first counted.
+#
+# What comes back are the recurring timers that count their failures: no row for any other.
 _LOCK_FIRINGS = """
-select from unnest($1::uuid[], $2::int[]) as m(timer_id, occurrence)
-  join minoots.firings f using (timer_id, occurrence)
- order by f.timer_id, f.occurrence
-   for no key update of f
+with locked as materialized (
+    select f.timer_id, f.is_scheduled is not null as recurs
+      from unnest($1::uuid[], $2::int[]) as m(timer_id, occurrence)
+      join minoots.firings f using (timer_id, occurrence)
+     order by f.timer_id, f.occurrence
+       for no key update of f)
+select distinct timer_id from locked l
+ where case when recurs then (
+           select t.schedule ? 'pauseAfterFailures' from minoots.timers t where t.id = l.timer_id) end
+"""
+
+# Two firings of one timer may end in two batches at once, and each of them counts. A statement of its own, so that the
+# next one sees what the batch before it has counted.
+_LOCK_COUNTING = """
+select from minoots.timers where id = any($1::uuid[]) order by id for no key update
 """
 
 _RECORD = """
@@ -57,7 +70,29 @@ firing as (
            settled_at = case when f.open_deliveries = c.ended then minoots.now() end
       from counted c
      where f.timer_id = c.timer_id and f.occurrence = c.occurrence and f.status = 'dispatching'
- returning f.timer_id, f.occurrence, f.status, c.reason, minoots.firing_json(f) as shown),
+ returning f.timer_id, f.occurrence, f.status, f.is_scheduled is not null as recurs, c.reason,
+           minoots.firing_json(f) as shown),
+-- of a recurring timer: its firing is open no longer, for whileRunning and for its end
+closed as (
+    delete from minoots.open_firings o using firing f
+     where f.recurs and f.status <> 'dispatching' and o.timer_id = f.timer_id and o.occurrence = f.occurrence),
+-- and how many have failed in a row, where somebody wants to know
+series as (
+    select timer_id, last_settled, count(*) filter (where status = 'failed' and occurrence > last_settled) as failed
+      from (select f.*, coalesce(max(f.occurrence) filter (where f.status = 'settled')
+                                     over (partition by f.timer_id), 0) as last_settled
+              from firing f where f.recurs and f.status <> 'dispatching') f
+     group by timer_id, last_settled),
+judged as (
+    update minoots.timers t
+       set (failures, status, version) = (
+               select n.failures, case when n.is_over then 'paused' else t.status end, t.version + n.is_over::int
+                 from (select c.failures, c.failures >= (t.schedule ->> 'pauseAfterFailures')::int
+                         from (select case when s.last_settled > 0 then 0 else t.failures end + s.failed) c(failures)
+                      ) n(failures, is_over))
+      from series s
+     where t.id = s.timer_id and t.status = 'scheduled' and t.schedule ->> 'pauseAfterFailures' ~ '^[0-9]{1,4}$'
+ returning t.id, t.tenant_id, t.traceparent, t.status, t.failures, minoots.timer_json(t) as shown),
 -- and a one-shot timer with its firing; the action that gave up may have done so in an earlier batch
 timer as (
     update minoots.timers t
@@ -83,7 +118,15 @@ event as (
              union all
             select tenant_id, id, traceparent, 1, 0, 'timer.' || status,
                    json_build_object('timer', shown, 'firing', firing, 'reason', failure_reason)
-              from timer) told
+              from timer
+             union all
+            select t.tenant_id, t.id, t.traceparent, 1, f.occurrence, 'timer.' || f.status,
+                   json_build_object('timer', minoots.timer_json(t), 'firing', f.shown, 'reason', f.reason)
+              from firing f join minoots.timers t on t.id = f.timer_id where f.recurs and f.status <> 'dispatching'
+             union all
+            select tenant_id, id, traceparent, 2, 0, 'timer.paused',
+                   json_build_object('timer', shown, 'reason', failures || ' firings in a row have failed')
+              from judged where status = 'paused') told
      where (select events from minoots.installation)
      order by step, timer_id, position)
 select timer_id, occurrence, action_id, status from ended
@@ -122,7 +165,9 @@ async def record_results(db: Database, connection: Connection, results: Sequence
     """Write a batch in the open transaction: how many were still ours, and how many places were filled."""
     keys = [r.lease.key for r in results]
     timer_ids, occurrences = [k.timer_id for k in keys], [k.occurrence for k in keys]
-    await connection.execute(db.sql(_LOCK_FIRINGS), timer_ids, occurrences)
+    counting = await connection.fetch(db.sql(_LOCK_FIRINGS), timer_ids, occurrences)
+    if counting:
+        await connection.execute(db.sql(_LOCK_COUNTING), [row["timer_id"] for row in counting])
     rows = await connection.fetch(
         db.sql(_RECORD),
         timer_ids,

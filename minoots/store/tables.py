@@ -26,12 +26,7 @@ timers = sa.Table(
     sa.Column("status", sa.Text, nullable=False, server_default="scheduled"),
     sa.Column("duration_ms", sa.BigInteger),
     sa.Column("created_at", _INSTANT, nullable=False, server_default=_NOW),
-    sa.Column("fire_at", _INSTANT, nullable=False),
-    sa.Column(
-        "due_at",
-        _INSTANT,
-        sa.Computed("case when status = 'scheduled' then greatest(fire_at, created_at) end", persisted=True),
-    ),
+    sa.Column("fire_at", _INSTANT),
     sa.Column("fired_at", _INSTANT),
     sa.Column("settled_at", _INSTANT),
     sa.Column("cancelled_at", _INSTANT),
@@ -45,6 +40,64 @@ timers = sa.Table(
     sa.Column("occurrence", sa.Integer, nullable=False, server_default="0"),
     sa.Column("version", sa.BigInteger, nullable=False, server_default="1"),
     sa.Column("traceparent", sa.Text),
+    sa.Column("schedule", JSONB),
+    sa.Column("not_before", _INSTANT),
+    sa.Column("planned", sa.ARRAY(_INSTANT), nullable=False, server_default="{}"),
+    sa.Column("planned_to", _INSTANT),
+    sa.Column("plan_ends", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("jitter_ms", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("is_held", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("skip_to", _INSTANT),
+    sa.Column("planned_for", sa.BigInteger),
+    sa.Column("extra_firings", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("runs", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("missed", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("is_named", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column(
+        "due_at",
+        _INSTANT,
+        sa.Computed(
+            "case when status = 'scheduled' and fire_at is not null and not is_held "
+            "then greatest(fire_at, created_at, not_before) end",
+            persisted=True,
+        ),
+    ),
+    sa.Column(
+        "attention",
+        sa.Text,
+        sa.Computed(
+            "case when schedule is null or status not in ('scheduled', 'paused') then null "
+            "when extra_firings > 0 then 'extra' when status = 'paused' then null "
+            "when fire_at is not null and jsonb_hash_extended(schedule, 0) is distinct from planned_for then 'changed' "
+            "when is_held then 'held' "
+            "when fire_at is null then case when plan_ends then 'ending' else 'unplanned' end end",
+            persisted=True,
+        ),
+    ),
+    sa.Column(
+        "unique_name",
+        sa.Text,
+        sa.Computed("case when is_named and status in ('scheduled', 'paused') then name end", persisted=True),
+    ),
+    sa.Column(
+        "retained_from",
+        _INSTANT,
+        sa.Computed(
+            "case when status = 'cancelled' then cancelled_at when status in ('settled', 'failed') "
+            "and (schedule is not null or fired_at is null) then settled_at end",
+            persisted=True,
+        ),
+    ),
+    sa.Index("timers_retained", "retained_from", "id", postgresql_where=sa.text("retained_from is not null")),
+    sa.Index("timers_attention", "attention", "id", postgresql_where=sa.text("attention is not null")),
+    sa.Index(
+        "timers_unique_name",
+        "tenant_id",
+        "unique_name",
+        unique=True,
+        postgresql_where=sa.text("unique_name is not null"),
+    ),
     sa.Index("timers_due", "due_at", "id", postgresql_where=sa.text("due_at is not null")),
     sa.Index("timers_by_tenant", "tenant_id", "id"),
 )
@@ -64,7 +117,18 @@ firings = sa.Table(
     sa.Column("dead_deliveries", sa.SmallInteger, nullable=False, server_default="0"),
     sa.Column("timer_version", sa.BigInteger, nullable=False),
     sa.Column("event_id", UUID, nullable=False, server_default=sa.text("minoots.uuid7()")),
-    sa.Index("firings_by_instant", "fired_at", postgresql_using="brin"),
+    sa.Column("is_scheduled", sa.Boolean),
+    sa.Column("timer_shown", JSON),
+    sa.Index("firings_nominal", "timer_id", "nominal_at", unique=True, postgresql_where=sa.text("is_scheduled")),
+    sa.Index("firings_by_instant", "fired_at"),
+)
+
+open_firings = sa.Table(
+    "open_firings",
+    metadata,
+    sa.Column("tenant_id", sa.Text, nullable=False),
+    sa.Column("timer_id", UUID, primary_key=True),
+    sa.Column("occurrence", sa.Integer, primary_key=True),
 )
 
 deliveries = sa.Table(
@@ -157,4 +221,12 @@ nodes = sa.Table(
     sa.Column("version", sa.Text, nullable=False),
     sa.Column("started_at", _INSTANT, nullable=False, server_default=_NOW),
     sa.Column("last_seen_at", _INSTANT, nullable=False, server_default=_NOW),
+)
+
+retention = sa.Table(
+    "retention",
+    metadata,
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("status", sa.Text, primary_key=True),
+    sa.Column("keep", sa.Interval),
 )

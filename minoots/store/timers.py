@@ -18,6 +18,7 @@ from minoots.store.tables import timers
 _timer = msgspec.json.Decoder(Timer)
 
 # One round trip for one timer or for ten thousand: the rows, their events, and what to answer, in the order given.
+# An instant that is more than a minute past, by the database's clock, is left out.
 _INSERT = """
 with asked as (
     select * from unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::timestamptz[], $7::text[], $8::text[],
@@ -30,13 +31,13 @@ made as (
     select id, $1, name, requested_by, duration_ms, minoots.now(),
            coalesce(fire_at, minoots.now() + duration_ms * interval '1 ms'), metadata::jsonb, labels::jsonb,
            action_bundle::jsonb, agent_binding::jsonb, traceparent
-      from asked order by nth
+      from asked where fire_at is null or fire_at >= minoots.now() - interval '1 minute' order by nth
  returning t.id, t.traceparent, minoots.timer_json(t) as shown),
 announced as (
     insert into minoots.outbox (tenant_id, timer_id, kind, traceparent, data)
     select $1, id, 'timer.scheduled', traceparent, json_build_object('timer', shown) from made
      where (select events from minoots.installation))
-select shown::text from made join asked using (id) order by nth
+select shown::text from asked left join made using (id) order by nth
 """
 
 # The first instant asked for that is more than a minute past, by the database's clock; its place in the list.
@@ -81,10 +82,13 @@ async def first_past(db: Database, connection: Connection, new: Sequence[NewTime
     return past
 
 
-async def insert_timers(db: Database, connection: Connection, tenant_id: str, new: Sequence[NewTimer]) -> list[Timer]:
-    """Insert all or none, with their events `timer.scheduled`; answers in the order given.
+async def insert_timers(
+    db: Database, connection: Connection, tenant_id: str, new: Sequence[NewTimer]
+) -> list[Timer | None]:
+    """Insert timers that fire once, with their events `timer.scheduled`; answers in the order given.
 
-    The ids are made here and ascend, so that a batch keeps its order in lists.
+    None is for one that is too far past; a row that is refused refuses all. The ids are made here and ascend, so that
+    a batch keeps its order in lists.
     """
     rows = await connection.fetch(
         db.sql(_INSERT),
@@ -100,7 +104,7 @@ async def insert_timers(db: Database, connection: Connection, tenant_id: str, ne
         [n.agent_binding for n in new],
         [n.traceparent for n in new],
     )
-    return [_timer.decode(row[0]) for row in rows]
+    return [None if row[0] is None else _timer.decode(row[0]) for row in rows]
 
 
 async def get_timer(db: Database, connection: Connection, tenant_id: str, timer_id: UUID) -> Timer | None:
@@ -126,9 +130,9 @@ async def list_timers(db: Database, connection: Connection, tenant_id: str, want
         held = sa.cast(msgspec.json.encode(wanted.labels).decode(), sa.Text)
         query = query.where(t.c.labels.op("@>")(sa.cast(held, JSONB)))
     if wanted.due_before is not None:
-        query = query.where(t.c.fire_at < wanted.due_before)
+        query = query.where(sa.func.coalesce(t.c.due_at, t.c.fire_at) < wanted.due_before)
     if wanted.due_after is not None:
-        query = query.where(t.c.fire_at > wanted.due_after)
+        query = query.where(sa.func.coalesce(t.c.due_at, t.c.fire_at) > wanted.due_after)
     rows: list[Any] = await db.run(connection, query)
     return [_timer.decode(row[0]) for row in rows]
 

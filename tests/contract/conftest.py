@@ -16,6 +16,7 @@ from minoots.embedded.ports import free_port
 from minoots.rest.app import create_app
 from minoots.rest.server import serve_rest
 from minoots.rpc.server import serve_grpc
+from minoots.service.changes import TimerChanges
 from minoots.service.readiness import Readiness
 from minoots.service.timers import Timers
 from minoots.settings import Address, Settings
@@ -49,10 +50,10 @@ async def doors(store: Database, plain: Sql) -> AsyncIterator[dict[str, Door]]:
     """All three by name."""
     rest, rpc = Address("127.0.0.1", free_port()), Address("127.0.0.1", free_port())
     timers, keys, stop = Timers(store), load_keys("development", None, None), asyncio.Event()
-    app = create_app(timers, keys, Readiness(store, "development"))
+    app = create_app(timers, TimerChanges(store), keys, Readiness(store, "development"))
     serving = [
         asyncio.create_task(serve_rest(app, rest, stop)),
-        asyncio.create_task(serve_grpc(timers, keys, None, rpc, stop)),
+        asyncio.create_task(serve_grpc(timers, TimerChanges(store), keys, None, rpc, stop)),
     ]
     async with aiohttp.ClientSession() as http, grpc.aio.insecure_channel(str(rpc)) as channel:
         await _until_open(rest)

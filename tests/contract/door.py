@@ -42,6 +42,34 @@ class Door(ABC):
     async def cancel(self, tenant: str, timer_id: str, requested_by: str, reason: str | None = None) -> Timer: ...
 
     @abstractmethod
+    async def pause(self, tenant: str, timer_id: str, requested_by: str | None = None) -> Timer: ...
+
+    @abstractmethod
+    async def resume(
+        self, tenant: str, timer_id: str, catch_up: bool | None = None, requested_by: str | None = None
+    ) -> Timer: ...
+
+    @abstractmethod
+    async def reschedule(self, tenant: str, timer_id: str, fields: Mapping[str, Any]) -> Timer: ...
+
+    @abstractmethod
+    async def fire(self, tenant: str, timer_id: str, requested_by: str | None = None) -> Timer: ...
+
+    @abstractmethod
+    async def update(
+        self, tenant: str, timer_id: str, fields: Mapping[str, Any], if_version: int | None = None
+    ) -> Timer: ...
+
+    @abstractmethod
+    async def put(
+        self, tenant: str, name: str, fields: Mapping[str, Any], if_version: int | None = None
+    ) -> tuple[Timer, bool]:
+        """The timer, and whether it was created."""
+
+    @abstractmethod
+    async def preview(self, tenant: str, fields: Mapping[str, Any]) -> list[dict[str, Any]]: ...
+
+    @abstractmethod
     async def firings(self, tenant: str, timer_id: str) -> list[dict[str, Any]]: ...
 
     @abstractmethod

@@ -32,20 +32,7 @@ class GrpcDoor(Door):
             raise _refusal(error) from None
 
     async def create(self, tenant: str, fields: Mapping[str, Any], key: str | None = None) -> Timer:
-        request = pb.TimerScheduleRequest(tenant_id=tenant, requested_by=fields.get("requestedBy", ""))
-        if "name" in fields:
-            request.name = fields["name"]
-        if "duration" in fields:
-            request.duration_ms = fields["duration"]
-        if "fireAt" in fields:
-            request.fire_time.CopyFrom(_timestamp(datetime.fromisoformat(fields["fireAt"])))
-        request.labels.update(fields.get("labels", {}))
-        if "metadata" in fields:
-            ParseDict(fields["metadata"], request.metadata)
-        if "actionBundle" in fields:
-            ParseDict(fields["actionBundle"], request.action_bundle)
-        if "agentBinding" in fields:
-            ParseDict(fields["agentBinding"], request.agent_binding)
+        request = _filled(pb.TimerScheduleRequest(tenant_id=tenant), fields)
         if key is not None:
             request.idempotency_key = key
         return _timer((await self._call("ScheduleTimer", request)).timer)
@@ -73,6 +60,47 @@ class GrpcDoor(Door):
             request.reason = reason
         return _timer(await self._call("CancelTimer", request))
 
+    async def pause(self, tenant: str, timer_id: str, requested_by: str | None = None) -> Timer:
+        request = pb.TimerPauseRequest(tenant_id=tenant, timer_id=timer_id, requested_by=requested_by)
+        return _timer(await self._call("PauseTimer", request))
+
+    async def resume(
+        self, tenant: str, timer_id: str, catch_up: bool | None = None, requested_by: str | None = None
+    ) -> Timer:
+        request = pb.TimerResumeRequest(
+            tenant_id=tenant, timer_id=timer_id, catch_up=catch_up, requested_by=requested_by
+        )
+        return _timer(await self._call("ResumeTimer", request))
+
+    async def reschedule(self, tenant: str, timer_id: str, fields: Mapping[str, Any]) -> Timer:
+        request = _filled(pb.TimerRescheduleRequest(tenant_id=tenant, timer_id=timer_id), fields)
+        return _timer(await self._call("RescheduleTimer", request))
+
+    async def fire(self, tenant: str, timer_id: str, requested_by: str | None = None) -> Timer:
+        request = pb.TimerFireRequest(tenant_id=tenant, timer_id=timer_id, requested_by=requested_by)
+        return _timer(await self._call("FireTimer", request))
+
+    async def update(
+        self, tenant: str, timer_id: str, fields: Mapping[str, Any], if_version: int | None = None
+    ) -> Timer:
+        request = pb.TimerUpdateRequest(tenant_id=tenant, timer_id=timer_id, if_version=if_version)
+        request.update_mask.paths.extend(FIELDS.get(name, "schedule") for name in fields if name != "requestedBy")
+        return _timer(await self._call("UpdateTimer", _filled(request, fields)))
+
+    async def put(
+        self, tenant: str, name: str, fields: Mapping[str, Any], if_version: int | None = None
+    ) -> tuple[Timer, bool]:
+        request = _filled(pb.TimerPutRequest(tenant_id=tenant, name=name, if_version=if_version), fields)
+        answer = await self._call("PutTimer", request)
+        return _timer(answer.timer), answer.created
+
+    async def preview(self, tenant: str, fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+        request = _filled(pb.SchedulePreviewRequest(tenant_id=tenant, count=fields.get("count")), fields)
+        if "after" in fields:
+            request.after.CopyFrom(_timestamp(datetime.fromisoformat(fields["after"])))
+        answer = await self._call("PreviewSchedule", request)
+        return [_plain(item, "at local note") for item in answer.items]
+
     async def firings(self, tenant: str, timer_id: str) -> list[dict[str, Any]]:
         page = await self._call("ListFirings", pb.FiringListRequest(tenant_id=tenant, timer_id=timer_id))
         assert not any(firing.deliveries for firing in page.firings)
@@ -81,6 +109,39 @@ class GrpcDoor(Door):
     async def firing(self, tenant: str, timer_id: str, occurrence: int) -> dict[str, Any]:
         request = pb.FiringGetRequest(tenant_id=tenant, timer_id=timer_id, occurrence=occurrence)
         return _firing(await self._call("GetFiring", request))
+
+
+FIELDS = {
+    "name": "name",
+    "duration": "duration_ms",
+    "fireAt": "fire_time",
+    "schedule": "schedule",
+    "metadata": "metadata",
+    "labels": "labels",
+    "actionBundle": "action_bundle",
+    "agentBinding": "agent_binding",
+}
+
+
+def _filled(request: Any, fields: Mapping[str, Any]) -> Any:
+    """The message with what is asked in REST's words; null stays absent. A short form is a schedule in short."""
+    short = {name: fields[name] for name in ("cron", "every", "timezone") if name in fields}
+    asked = {**fields, **({"schedule": short} if short else {})}
+    if asked.get("requestedBy") is not None:
+        request.requested_by = asked["requestedBy"]
+    for name in ("name", "duration"):
+        if asked.get(name) is not None:
+            setattr(request, FIELDS[name], asked[name])
+    if asked.get("fireAt") is not None:
+        request.fire_time.CopyFrom(_timestamp(datetime.fromisoformat(asked["fireAt"])))
+    if asked.get("labels"):
+        request.labels.update(asked["labels"])
+    for name in ("schedule", "metadata", "actionBundle", "agentBinding"):
+        if asked.get(name) is not None:
+            place = getattr(request, FIELDS[name])
+            place.SetInParent()
+            ParseDict(asked[name], place)
+    return request
 
 
 def _timestamp(instant: datetime) -> Timestamp:
@@ -114,13 +175,21 @@ def _plain(message: Message, fields: str) -> dict[str, Any]:
     return made
 
 
-_INTEGERS = {"durationMs", "version", "maxAgeMs", "backoffInitialMs", "backoffMaxMs", "acknowledgementTimeoutMs"}
+_INTEGERS = {
+    "durationMs",
+    "version",
+    "missed",
+    "maxAgeMs",
+    "backoffInitialMs",
+    "backoffMaxMs",
+    "acknowledgementTimeoutMs",
+}
 
 
 def _number_or_instant(name: str, value: Any) -> Any:
     if name in _INTEGERS:
         return int(value)
-    if name.endswith("At") and isinstance(value, str):
+    if (name == "at" or name.endswith("At")) and isinstance(value, str):
         return (
             datetime.fromisoformat(value).astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
         )
@@ -129,7 +198,7 @@ def _number_or_instant(name: str, value: Any) -> Any:
 
 TIMER = (
     "id tenantId name requestedBy status durationMs createdAt fireAt firedAt settledAt cancelledAt cancelReason "
-    "cancelledBy failureReason metadata labels actionBundle agentBinding schedule occurrence version"
+    "cancelledBy failureReason metadata labels actionBundle agentBinding schedule occurrence missed version"
 )
 FIRING = "tenantId timerId occurrence status nominalAt dueAt firedAt latenessMs settledAt"
 DELIVERY = (
@@ -142,7 +211,6 @@ def _timer(message: pb.Timer) -> Timer:
     made = _plain(message, TIMER)
     made["status"] = pb.TimerStatus.Name(message.status).removeprefix("TIMER_STATUS_").lower()
     made["labels"] = dict(message.labels)
-    made["schedule"] = None
     for name in ("actionBundle", "agentBinding"):
         if made[name] is not None:
             made[name] = _integers(made[name])

@@ -14,7 +14,9 @@ from tests.support.timers import Sql
 class SqlDoor(Door):
     name = "sql"
     ninety_seconds = (timedelta(seconds=90), "90 s", "1.5 min", "PT1M30S", "1 minute 30 seconds", "00:01:30")
-    knows_no = frozenset({"a duration that is no number", "an id that is none"})
+    knows_no = frozenset(
+        {"a duration that is no number", "an id that is none", "a preview", "an instant that is cleared", "a plan"}
+    )
 
     _ARGUMENTS: ClassVar = {
         "requestedBy": "requested_by => ${}::text",
@@ -25,25 +27,37 @@ class SqlDoor(Door):
         "agentBinding": "agent_binding => ${}::jsonb",
         "fireAt": "fire_at => ${}::text::timestamptz",
         "duration": "fire_in => ${}::text::interval",
+        "schedule": "schedule => ${}::jsonb",
     }
 
     def __init__(self, sql: Sql) -> None:
         self._sql = sql
 
     async def create(self, tenant: str, fields: Mapping[str, Any], key: str | None = None) -> Timer:
-        values: list[Any] = [tenant, key]
-        places = ["tenant_id => $1", "idempotency_key => $2"]
+        made = await self._do("schedule_timer", fields, tenant_id=tenant, idempotency_key=key)
+        return await self.get(tenant, made)
+
+    async def _do(self, function: str, fields: Mapping[str, Any], **named: Any) -> Any:
+        """Call a function with named arguments: `fields` in REST's words, a short form as a schedule in short."""
+        short = {name: fields[name] for name in ("cron", "every", "timezone") if name in fields}
+        fields = {name: value for name, value in fields.items() if name not in short}
+        fields |= {"schedule": short} if short else {}
+        values = list(named.values())
+        places = [f"{name} => ${nth}" for nth, name in enumerate(named, start=1)]
         for name, value in fields.items():
             values.append(_written(name, value))
             places.append(self._ARGUMENTS[name].format(len(values)))
-        call = f"select minoots.schedule_timer({', '.join(places)})"
-        return await self.get(tenant, await self._run(self._sql.fetchval, call, *values))
+        return await self._run(self._sql.fetchval, f"select minoots.{function}({', '.join(places)})", *values)
 
     async def _run(self, run: Any, statement: str, *values: Any) -> Any:
         try:
             return await run(statement, *values)
         except asyncpg.LockNotAvailableError as refused:
             raise Refused("idempotency-in-flight", str(refused)) from None
+        except asyncpg.ObjectNotInPrerequisiteStateError as refused:
+            raise Refused("stale-version", str(refused)) from None
+        except asyncpg.UniqueViolationError as refused:
+            raise Refused("name-taken", str(refused)) from None
         except (asyncpg.CheckViolationError, asyncpg.DataError) as refused:
             kind = "idempotency-mismatch" if "used with another" in str(refused) else "invalid-timer"
             raise Refused(kind, str(refused)) from None
@@ -77,12 +91,48 @@ class SqlDoor(Door):
         return shown, shown[-1]["id"] if len(shown) == limit else None
 
     async def cancel(self, tenant: str, timer_id: Any, requested_by: str, reason: str | None = None) -> Timer:
-        call = "select minoots.cancel_timer($1, $2, $3, $4)"
-        is_cancelled = await self._run(self._sql.fetchval, call, tenant, timer_id, requested_by, reason)
+        return await self._step("cancel_timer", tenant, timer_id, {}, requested_by=requested_by, reason=reason)
+
+    async def _step(self, function: str, tenant: str, timer_id: Any, fields: Mapping[str, Any], **named: Any) -> Timer:
+        """A function that says whether it was done, and the timer as it is then."""
+        named = {name: value for name, value in named.items() if value is not None}
+        is_done = await self._do(function, fields, tenant_id=tenant, timer_id=timer_id, **named)
         timer = await self.get(tenant, timer_id)
-        if not is_cancelled:
+        if not is_done:
             raise Refused("timer-state-conflict", timer["status"])
         return timer
+
+    async def pause(self, tenant: str, timer_id: Any, requested_by: str | None = None) -> Timer:
+        return await self._step("pause_timer", tenant, timer_id, {}, requested_by=requested_by)
+
+    async def resume(
+        self, tenant: str, timer_id: Any, catch_up: bool | None = None, requested_by: str | None = None
+    ) -> Timer:
+        return await self._step("resume_timer", tenant, timer_id, {}, catch_up=catch_up, requested_by=requested_by)
+
+    async def reschedule(self, tenant: str, timer_id: Any, fields: Mapping[str, Any]) -> Timer:
+        return await self._step("reschedule_timer", tenant, timer_id, fields)
+
+    async def fire(self, tenant: str, timer_id: Any, requested_by: str | None = None) -> Timer:
+        return await self._step("fire_timer", tenant, timer_id, {}, requested_by=requested_by)
+
+    async def update(
+        self, tenant: str, timer_id: Any, fields: Mapping[str, Any], if_version: int | None = None
+    ) -> Timer:
+        given = {name: value for name, value in fields.items() if value is not None}
+        columns = {"actionBundle": "action_bundle", "agentBinding": "agent_binding"}
+        clear = [columns.get(name, name) for name in fields if name not in given]
+        return await self._step("update_timer", tenant, timer_id, given, clear=clear, if_version=if_version)
+
+    async def put(
+        self, tenant: str, name: str, fields: Mapping[str, Any], if_version: int | None = None
+    ) -> tuple[Timer, bool]:
+        made = await self._do("put_timer", fields, tenant_id=tenant, name=name, if_version=if_version)
+        timer = await self.get(tenant, made)
+        return timer, timer["version"] == 1
+
+    async def preview(self, tenant: str, fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+        raise NotImplementedError("SQL computes no instants")
 
     async def firings(self, tenant: str, timer_id: Any) -> list[dict[str, Any]]:
         await self.get(tenant, timer_id)
@@ -110,7 +160,7 @@ class SqlDoor(Door):
 
 
 def _written(name: str, value: Any) -> Any:
-    if name in ("metadata", "labels", "actionBundle", "agentBinding"):
+    if name in ("metadata", "labels", "actionBundle", "agentBinding", "schedule"):
         return json.dumps(value)
     if isinstance(value, timedelta):
         return f"{value.total_seconds()} s"

@@ -30,8 +30,8 @@ async def _cancel_and_create(database_url: str) -> tuple[int, int, int]:
         timers = Timers(database)
 
         async def create(tenant: str) -> None:
-            # An instant is looked at in a transaction of its own, which is what a cancel can leave open.
-            await timers.schedule(tenant, admit(request))
+            # A batch with an instant has a transaction around it, which is what a cancel can leave open.
+            await timers.schedule_many(tenant, [admit(request)])
 
         async def create_and_leave() -> None:
             with contextlib.suppress(TimeoutError):

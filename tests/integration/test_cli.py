@@ -169,6 +169,104 @@ async def test_cancel_answers_the_same_twice(minoots: Program) -> None:
         assert (done.json["status"], done.json["cancelReason"]) == ("cancelled", "no more")
 
 
+# ---- recurring timers, and changes ----
+
+
+async def test_a_schedule_is_created_shown_and_listed(minoots: Program) -> None:
+    cron = ("--cron", "0 9 * * 1-5", "--timezone", "Europe/Berlin")
+    made = await minoots("timer", "create", *cron, "standup")
+    assert made.code == 0, made.err
+    assert re.search(
+        r"standup  scheduled.*next +\d{4}.*, in .*schedule +cron 0 9 \* \* 1-5 Europe/Berlin", made.out, re.S
+    )
+    timer = (await minoots("timer", "list", "--name", "standup", "--json")).json["items"][0]
+    assert timer["schedule"] == {"specs": [{"cron": "0 9 * * 1-5", "timezone": "Europe/Berlin"}]}
+    await minoots.created("1h", "once")
+    listed = (await minoots("timer", "list")).out.splitlines()
+    assert listed[0].split() == ["ID", "STATUS", "DUE", "SCHEDULE", "NAME"]
+    assert re.search(r"in .*  cron 0 9 \* \* 1-5 Europe/Berlin  standup$", listed[2])
+    whole = {"specs": [{"every": "1h"}], "maxOccurrences": 3}
+    made = await minoots("timer", "create", "--schedule", json.dumps(whole), "--json")
+    assert made.json["schedule"] == whole
+
+
+async def test_a_preview_shows_what_a_zone_does_to_a_schedule(minoots: Program) -> None:
+    options = ["--cron", "30 2 * * *", "--timezone", "Europe/Berlin", "--after", "2026-03-27T12:00:00Z", "-n", "3"]
+    shown = await minoots("timer", "preview", *options)
+    assert shown.code == 0, shown.err
+    lines = shown.out.splitlines()
+    assert len(lines) == 4
+    assert re.match(r"2026-03-29T03:00:00\+02:00  .*2026-03-29T01:00:00.*02:30", lines[2])
+    items = (await minoots("timer", "preview", *options, "--json")).json["items"]
+    assert [item["local"] for item in items][1:] == ["2026-03-29T03:00:00+02:00", "2026-03-30T02:30:00+02:00"]
+    never = await minoots("timer", "preview", "--cron", "0 0 30 2 *")
+    assert (never.code, never.out) == (4, "")
+
+
+async def test_pause_resume_reschedule_and_fire(minoots: Program) -> None:
+    timer_id = await minoots.created("1h", "tea")
+    for verb, status in (("pause", "paused"), ("pause", "paused"), ("resume", "scheduled"), ("resume", "scheduled")):
+        done = await minoots("timer", verb, timer_id, "--json")
+        assert (done.code, done.json["status"]) == (0, status), done.err
+    moved = (await minoots("timer", "reschedule", timer_id, "2h", "--json")).json
+    assert moved["durationMs"] == 7_200_000
+    moved = (await minoots("timer", "reschedule", timer_id, "--at", "2090-01-31T09:00:00Z", "--json")).json
+    assert (moved["durationMs"], moved["fireAt"][:10]) == (None, "2090-01-31")
+    moved = await minoots("timer", "reschedule", timer_id, "--every", "15m")
+    assert "every 15m" in moved.out
+    fired = (await minoots("timer", "fire", timer_id, "--json")).json
+    assert (fired["status"], fired["occurrence"]) == ("scheduled", 1)
+    assert "fired" in (await minoots("timer", "get", timer_id)).out
+    once = await minoots.created("1h")
+    assert (await minoots("timer", "fire", once, "--json")).json["status"] == "fired"
+    for verb in ("pause", "resume", "fire"):
+        assert (await minoots("timer", verb, once)).code == 4, verb
+    assert (await minoots("timer", "resume", timer_id, "--catch-up")).code == 0
+
+
+async def test_update_replaces_what_is_given_and_minds_the_version(minoots: Program) -> None:
+    timer_id = await minoots.created("1h", "tea", "--label", "a=1", "--metadata", '{"n": 1}')
+    done = await minoots(
+        "timer", "update", timer_id, "--name", "coffee", "--label", "b=2", "--clear", "metadata", "--json"
+    )
+    assert (done.json["name"], done.json["labels"], done.json["metadata"]) == ("coffee", {"b": "2"}, None)
+    assert (done.json["durationMs"], done.json["version"]) == (3_600_000, 2)
+    stale = await minoots("timer", "update", timer_id, "2h", "--if-version", "1")
+    assert (stale.code, stale.out) == (4, "")
+    moved = await minoots("timer", "update", timer_id, "2h", "--if-version", "2", "--json")
+    assert (moved.json["durationMs"], moved.json["name"]) == (7_200_000, "coffee")
+
+
+async def test_put_makes_one_timer_however_often(minoots: Program) -> None:
+    nightly = ("timer", "put", "nightly / db: ü", "--cron", "0 3 * * *", "--json")
+    first, again = await minoots(*nightly, "--label", "a=1"), await minoots(*nightly)
+    assert (first.code, again.code) == (0, 0), again.err
+    assert first.json["name"] == "nightly / db: ü"
+    assert (again.json["id"], again.json["fireAt"]) == (first.json["id"], first.json["fireAt"])
+    assert again.json["labels"] == {}
+    assert len((await minoots("timer", "list", "--json")).json["items"]) == 1
+    assert (await minoots(*nightly, "--if-version", "1")).code == 4
+
+
+async def test_a_watched_recurring_timer_goes_on_after_it_fires(firing: Program) -> None:
+    async with Receiver() as receiver:
+        schedule = json.dumps({"every": "1s", "maxOccurrences": 4})
+        options = ("--schedule", schedule, "--webhook", receiver.url(), "beat")
+        timer_id = await firing.created(*options)
+        some = await firing("timer", "watch", timer_id, "--firings", "1", "--timeout", "30s")
+        rest = await firing("timer", "watch", timer_id, "--timeout", "60s")
+    assert (some.code, rest.code) == (0, 0), (some.err, rest.err)
+    assert re.search(
+        r"scheduled  every 1s, next: .*; watching for 1 firing.*fired  occurrence \d: late by.*"
+        r"attempt 1: delivered, 200.*settled  occurrence \d",
+        some.out,
+        re.S,
+    )
+    assert "settled" in rest.out.splitlines()[-1]
+    timer = (await firing("timer", "get", timer_id, "--json")).json
+    assert (timer["status"], timer["occurrence"]) == ("settled", 4)
+
+
 # ---- exit codes ----
 
 
@@ -183,6 +281,13 @@ async def test_cancel_answers_the_same_twice(minoots: Program) -> None:
         (["timer", "create", "5s", "x" * 201], 4),
         (["timer", "get", "0197f3a0-0000-7000-8000-000000000000"], 3),
         (["timer", "get", "none"], 3),
+        (["timer", "pause", "0197f3a0-0000-7000-8000-000000000000"], 3),
+        (["timer", "fire", "0197f3a0-0000-7000-8000-000000000000"], 3),
+        (["timer", "reschedule", "0197f3a0-0000-7000-8000-000000000000", "5s"], 3),
+        (["timer", "update", "0197f3a0-0000-7000-8000-000000000000", "--name", "x"], 3),
+        (["timer", "create", "--cron", "61 * * * *"], 4),
+        (["timer", "create", "--every", "0s"], 4),
+        (["timer", "put", "nightly", "--cron", "0 0 30 2 *"], 4),
         (["timer", "watch", "0197f3a0-0000-7000-8000-000000000000"], 3),
         (["timer", "firings", "0197f3a0-0000-7000-8000-000000000000"], 3),
         (["timer", "cancel", "0197f3a0-0000-7000-8000-000000000000"], 3),

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import grpc
 import grpc.aio
 import pytest
@@ -30,6 +31,7 @@ from minoots.relay.relay import Relay
 from minoots.rpc.pb import timer_pb2 as pb
 from minoots.rpc.pb import timer_pb2_grpc as pb_grpc
 from minoots.rpc.server import serve_grpc
+from minoots.service.changes import TimerChanges
 from minoots.service.timers import Timers
 from minoots.settings import Address, Settings
 from minoots.store import installation
@@ -78,7 +80,7 @@ async def door(database: Database, broker: Broker) -> AsyncIterator[Door]:
 async def serving_door(database: Database, broker: Broker | None) -> AsyncIterator[Door]:
     address, stop = Address("127.0.0.1", free_port()), asyncio.Event()
     keys = load_keys("development", None, KEYS)
-    serving = asyncio.create_task(serve_grpc(Timers(database), keys, broker, address, stop))
+    serving = asyncio.create_task(serve_grpc(Timers(database), TimerChanges(database), keys, broker, address, stop))
     async with grpc.aio.insecure_channel(str(address)) as channel:
         await asyncio.wait_for(channel.channel_ready(), 10)
         yield Door(pb_grpc.HorologyKernelStub(channel), broker, stop, serving)  # type: ignore[arg-type]
@@ -187,6 +189,33 @@ async def test_events_of_a_timer_arrive_as_the_service_shows_it(door: Door, data
     )
     current = await door.stub.GetTimer(pb.TimerGetRequest(tenant_id="demo", timer_id=made.id), metadata=KEY)
     assert fired.timer == current
+
+
+async def test_the_events_of_a_change_say_by_whom_and_what_was_missed(
+    door: Door, database: Database, sql: asyncpg.Connection
+) -> None:
+    call = await door.follow(tenant_id="demo", topics=["timer.*"])
+    asked = pb.TimerScheduleRequest(tenant_id="demo", requested_by="ann")
+    asked.schedule.update({"every": "15m"})
+    made = (await door.stub.ScheduleTimer(asked, metadata=KEY)).timer
+    step = {"tenant_id": "demo", "timer_id": made.id, "requested_by": "bob"}
+    await door.stub.PauseTimer(pb.TimerPauseRequest(**step), metadata=KEY)
+    # An hour's pause.
+    await sql.execute("update minoots.timers set fire_at = minoots.now() - interval '1 hour'")
+    since = (await door.stub.GetTimer(pb.TimerGetRequest(tenant_id="demo", timer_id=made.id), metadata=KEY)).fire_at
+    resumed = await door.stub.ResumeTimer(pb.TimerResumeRequest(**step), metadata=KEY)
+    assert await Relay(database, door.broker, SystemClock()).tick() is not None
+    events = await take(call, 4)
+    found = {event.type.removeprefix("minoots.timer."): event for event in events}
+    assert found.keys() == {"scheduled", "paused", "missed", "resumed"}
+    assert [event.timer.version for event in events] == sorted(event.timer.version for event in events)
+    missed = found["missed"].missed
+    assert (missed.count, missed.reason, missed.from_time) == (5, "paused", since)
+    assert missed.from_time.ToDatetime() < missed.to_time.ToDatetime() < resumed.fire_at.ToDatetime()
+    assert resumed.missed == 5
+    assert resumed == found["resumed"].timer
+    assert "bob" in found["paused"].reason
+    assert not found["paused"].HasField("missed")
 
 
 async def test_nothing_is_missed_from_the_initial_metadata_on_and_nothing_earlier_comes(door: Door) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -15,12 +14,9 @@ import msgspec
 import pytest
 from google.protobuf import descriptor_pb2
 from google.protobuf.json_format import MessageToDict
-from google.protobuf.struct_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from grpc_status import rpc_status
 
 from minoots.access.keys import load_keys
 from minoots.clock import SystemClock
@@ -34,68 +30,28 @@ from minoots.rpc.convert import ask, show
 from minoots.rpc.pb import timer_pb2 as pb
 from minoots.rpc.pb import timer_pb2_grpc as pb_grpc
 from minoots.rpc.server import grpc_server, serve_grpc
+from minoots.service.changes import TimerChanges
 from minoots.service.timers import Timers
 from minoots.settings import Address, Settings
 from minoots.store.database import Database
+from tests.support.grpc_client import KEY, KEYS, GrpcClient, at, details, refused, structured
 from tests.support.waiting import eventually
-
-KEYS = """[
-    {"key": "mnt_all_of_them", "userId": "ann"},
-    {"key": "mnt_one_tenant", "userId": "bob", "tenants": ["acme"]},
-    {"key": "mnt_two_tenants", "userId": "cy", "tenants": ["acme", "beta"]},
-    {"key": "mnt_only_reads", "userId": "dee", "scopes": ["timers:read"]},
-    {"key": "mnt_only_writes", "userId": "eve", "scopes": ["timers:write"]}
-]"""
-KEY = ("x-api-key", "mnt_all_of_them")
-
-
-@dataclass
-class Door:
-    """A served door and a channel to it; `tenant` is this test's own."""
-
-    address: Address
-    channel: grpc.aio.Channel
-    tenant: str
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(pb_grpc.HorologyKernelStub(self.channel), name)
-
-    async def schedule(self, **fields: Any) -> Any:
-        asked = {"tenant_id": self.tenant, "requested_by": "ann", "duration_ms": 60_000} | fields
-        asked = {name: value for name, value in asked.items() if value is not None}
-        answer = await self.ScheduleTimer(pb.TimerScheduleRequest(**asked), metadata=[KEY], timeout=10)
-        return answer.timer
-
-    async def get(self, timer_id: str) -> Any:
-        return await self.GetTimer(pb.TimerGetRequest(tenant_id=self.tenant, timer_id=timer_id), metadata=[KEY])
 
 
 @pytest.fixture
-async def door(database: Database) -> AsyncIterator[Door]:
+async def door(database: Database) -> AsyncIterator[GrpcClient]:
     address = Address("127.0.0.1", free_port())
     async with (
-        grpc_server(Timers(database), load_keys("development", None, KEYS), None, address),
+        grpc_server(Timers(database), TimerChanges(database), load_keys("development", None, KEYS), None, address),
         grpc.aio.insecure_channel(str(address)) as channel,
     ):
-        yield Door(address, channel, f"t-{uuid4().hex[:8]}")
-
-
-def at(instant: datetime) -> Timestamp:
-    made = Timestamp()
-    made.FromDatetime(instant)
-    return made
+        yield GrpcClient(address, channel, f"t-{uuid4().hex[:8]}")
 
 
 def webhook(**parameters: Any) -> pb.Action:
     action = pb.Action(id="call", kind="webhook")
     action.parameters.update({"url": "https://example.com/hook", **parameters})
     return action
-
-
-def structured(fields: dict[str, Any]) -> Any:
-    value = Value()
-    value.struct_value.update(fields)
-    return value.struct_value
 
 
 def prefixed(tag: bytes, body: bytes) -> bytes:
@@ -106,27 +62,10 @@ def prefixed(tag: bytes, body: bytes) -> bytes:
     return tag + varint + bytes([length]) + body
 
 
-async def refused(call: Any) -> grpc.aio.AioRpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    return caught.value
-
-
-def details(error: grpc.aio.AioRpcError) -> Any:
-    """ErrorInfo and the findings of BadRequest as (pointer, sentence)."""
-    info, bad, retry = ErrorInfo(), BadRequest(), RetryInfo()
-    status = rpc_status.from_call(error)
-    assert status is not None
-    for detail in status.details:
-        for kind in (info, bad, retry):
-            detail.Unpack(kind)
-    return info, [(v.field, v.description) for v in bad.field_violations], retry
-
-
 # ---- the verbs ----
 
 
-async def test_a_timer_is_scheduled_got_listed_and_cancelled(door: Door) -> None:
+async def test_a_timer_is_scheduled_got_listed_and_cancelled(door: GrpcClient) -> None:
     made = await door.schedule(name="coffee-break", labels={"team": "a"}, metadata=structured({"note": "brew"}))
     assert made.status == pb.TIMER_STATUS_SCHEDULED
     assert (made.tenant_id, made.name, made.requested_by) == (door.tenant, "coffee-break", "ann")
@@ -149,7 +88,7 @@ async def test_a_timer_is_scheduled_got_listed_and_cancelled(door: Door) -> None
 
 
 async def test_everything_that_was_asked_comes_back_and_is_kept_as_rest_would_keep_it(
-    door: Door, sql: asyncpg.Connection
+    door: GrpcClient, sql: asyncpg.Connection
 ) -> None:
     bundle = pb.ActionBundle(
         actions=[webhook(timeoutMs=5_000, headers={"x-a": "b"}, body={"n": 1, "half": 0.5, "list": [None, True, "x"]})],
@@ -190,7 +129,7 @@ def test_an_escalation_is_the_same_in_both_forms() -> None:
     assert show(pb.ActionBundle, ask(bundle)) == bundle
 
 
-async def test_an_instant_may_be_given_and_a_page_leads_to_the_next(door: Door) -> None:
+async def test_an_instant_may_be_given_and_a_page_leads_to_the_next(door: GrpcClient) -> None:
     soon = datetime.now(UTC) + timedelta(hours=1)
     ids = [
         (await door.schedule(duration_ms=None, fire_time=at(soon + timedelta(seconds=n)), labels={"n": str(n % 2)})).id
@@ -219,7 +158,7 @@ async def test_an_instant_may_be_given_and_a_page_leads_to_the_next(door: Door) 
     assert await listed(name="none") == []
 
 
-async def test_a_fired_timer_shows_its_firing_and_cannot_be_cancelled(door: Door, database: Database) -> None:
+async def test_a_fired_timer_shows_its_firing_and_cannot_be_cancelled(door: GrpcClient, database: Database) -> None:
     bundle = pb.ActionBundle(actions=[webhook()])
     made = await door.schedule(duration_ms=1, action_bundle=bundle)
     kernel = Kernel(database, SystemClock(), 500, lambda: None)
@@ -249,7 +188,7 @@ async def test_a_fired_timer_shows_its_firing_and_cannot_be_cancelled(door: Door
     assert (await refused(door.GetFiring(asked, metadata=[KEY]))).code() is grpc.StatusCode.NOT_FOUND
 
 
-async def test_a_batch_is_all_or_nothing(door: Door) -> None:
+async def test_a_batch_is_all_or_nothing(door: GrpcClient) -> None:
     items = [pb.TimerScheduleRequest(duration_ms=60_000, name=f"n{i}") for i in range(500)]
     request = pb.TimersCreateRequest(tenant_id=door.tenant, requested_by="ann", items=items, idempotency_key="k")
     made = await door.CreateTimers(request, metadata=[KEY])
@@ -268,7 +207,7 @@ async def test_a_batch_is_all_or_nothing(door: Door) -> None:
         assert details(await refused(door.CreateTimers(request, metadata=[KEY])))[1][0][0] == "/items"
 
 
-async def test_a_full_batch_is_taken_and_answered(database: Database, door: Door) -> None:
+async def test_a_full_batch_is_taken_and_answered(database: Database, door: GrpcClient) -> None:
     body = structured({"text": "x" * 2_000})
     items = [pb.TimerScheduleRequest(duration_ms=60_000, metadata=body) for _ in range(10_000)]
     options = [("grpc.max_receive_message_length", -1)]
@@ -278,7 +217,7 @@ async def test_a_full_batch_is_taken_and_answered(database: Database, door: Door
     assert len({timer.id for timer in made.timers}) == 10_000
 
 
-async def test_an_idempotency_key_answers_the_first_answer_once_more(door: Door) -> None:
+async def test_an_idempotency_key_answers_the_first_answer_once_more(door: GrpcClient) -> None:
     first = await door.schedule(name="a", idempotency_key="one")
     assert await door.schedule(name="a", idempotency_key="one") == first
     error = await refused(door.schedule(name="b", idempotency_key="one"))
@@ -287,7 +226,7 @@ async def test_an_idempotency_key_answers_the_first_answer_once_more(door: Door)
         assert (await refused(door.schedule(idempotency_key=wrong))).code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_the_trace_context_is_kept(door: Door, sql: asyncpg.Connection) -> None:
+async def test_the_trace_context_is_kept(door: GrpcClient, sql: asyncpg.Connection) -> None:
     trace = f"00-{uuid4().hex}-{uuid4().hex[:16]}-01"
     request = pb.TimerScheduleRequest(tenant_id=door.tenant, requested_by="ann", duration_ms=60_000)
     made = await door.ScheduleTimer(request, metadata=[KEY, ("traceparent", trace)])
@@ -331,7 +270,7 @@ REFUSALS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("asked", "as_json"), REFUSALS)
 async def test_a_refusal_has_the_words_and_the_pointers_of_rest(
-    door: Door, asked: dict[str, Any], as_json: dict[str, Any]
+    door: GrpcClient, asked: dict[str, Any], as_json: dict[str, Any]
 ) -> None:
     error = await refused(door.schedule(**asked))
     body = {"requestedBy": "ann", "duration": 60_000} | as_json
@@ -346,7 +285,7 @@ async def test_a_refusal_has_the_words_and_the_pointers_of_rest(
         assert details(error)[1] == [(f.pointer, f.detail) for f in expected.value.findings]
 
 
-async def test_an_instant_long_past_is_refused_and_one_just_past_fires(door: Door) -> None:
+async def test_an_instant_long_past_is_refused_and_one_just_past_fires(door: GrpcClient) -> None:
     now = datetime.now(UTC)
     error = await refused(door.schedule(duration_ms=None, fire_time=at(now - timedelta(minutes=2))))
     assert details(error)[1][0][0] == "/fireAt"
@@ -354,14 +293,14 @@ async def test_an_instant_long_past_is_refused_and_one_just_past_fires(door: Doo
 
 
 @pytest.mark.parametrize("wrong", [Timestamp(seconds=2**60), Timestamp(seconds=5, nanos=-1)])
-async def test_a_timestamp_that_is_no_instant_is_refused(door: Door, wrong: Timestamp) -> None:
+async def test_a_timestamp_that_is_no_instant_is_refused(door: GrpcClient, wrong: Timestamp) -> None:
     error = await refused(door.schedule(duration_ms=None, fire_time=wrong))
     assert details(error)[1][0][0] == "/fireAt"
     listing = pb.TimerListRequest(tenant_id=door.tenant, due_after=wrong)
     assert (await refused(door.ListTimers(listing, metadata=[KEY]))).code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_numbers_that_json_has_not_are_refused_where_they_stand(door: Door) -> None:
+async def test_numbers_that_json_has_not_are_refused_where_they_stand(door: GrpcClient) -> None:
     error = await refused(door.schedule(metadata=structured({"a": [0, {"b/c": float("nan")}]})))
     assert details(error)[1][0][0] == "/metadata/a/1/b~1c"
     policy = pb.ActionBundle(retry_policy=pb.RetryPolicy(backoff_multiplier=float("inf")))
@@ -371,7 +310,7 @@ async def test_numbers_that_json_has_not_are_refused_where_they_stand(door: Door
     )
 
 
-async def test_depth_and_size_have_their_limits(door: Door) -> None:
+async def test_depth_and_size_have_their_limits(door: GrpcClient) -> None:
     def nested(levels: int) -> dict[str, Any]:
         inner: dict[str, Any] = {}
         for _ in range(levels - 1):
@@ -394,7 +333,7 @@ async def test_depth_and_size_have_their_limits(door: Door) -> None:
     assert (error.code(), details(error)[0].reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "BODY_TOO_LARGE")
 
 
-async def test_a_refusal_never_outgrows_what_a_client_takes(door: Door) -> None:
+async def test_a_refusal_never_outgrows_what_a_client_takes(door: GrpcClient) -> None:
     actions = [pb.Action(id="ä" * 2_000 + str(i), kind="webhook") for i in range(16)]
     for action in actions:
         action.parameters.update({"url": "https://x.example", "headers": {"é" * 2_000: "x"}})
@@ -407,19 +346,19 @@ async def test_a_refusal_never_outgrows_what_a_client_takes(door: Door) -> None:
     "fields",
     [{"page_size": 501}, {"page_size": -1}, {"page_token": "x"}, {"statuses": [0]}, {"statuses": [2]}, {"name": ""}],
 )
-async def test_a_list_takes_only_what_it_knows(door: Door, fields: dict[str, Any]) -> None:
+async def test_a_list_takes_only_what_it_knows(door: GrpcClient, fields: dict[str, Any]) -> None:
     request = pb.TimerListRequest(tenant_id=door.tenant, **fields)
     assert (await refused(door.ListTimers(request, metadata=[KEY]))).code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_what_is_no_id_is_not_found(door: Door) -> None:
+async def test_what_is_no_id_is_not_found(door: GrpcClient) -> None:
     for timer_id in ("", "x", str(uuid4()), "0" * 32):
         request = pb.TimerGetRequest(tenant_id=door.tenant, timer_id=timer_id)
         error = await refused(door.GetTimer(request, metadata=[KEY]))
         assert (error.code(), details(error)[0].reason) == (grpc.StatusCode.NOT_FOUND, "TIMER_NOT_FOUND")
 
 
-async def test_bytes_that_are_no_message_are_the_callers_fault(door: Door) -> None:
+async def test_bytes_that_are_no_message_are_the_callers_fault(door: GrpcClient) -> None:
     call = door.channel.unary_unary("/minoots.timer.v1.HorologyKernel/ScheduleTimer")
     for raw in (b"\xff\xff", b"\x12\x02\xff\xfe"):
         error = await refused(call(raw, metadata=[KEY]))
@@ -429,7 +368,7 @@ async def test_bytes_that_are_no_message_are_the_callers_fault(door: Door) -> No
 # ---- keys and tenants ----
 
 
-async def test_a_key_is_needed_and_may_come_as_bearer(door: Door) -> None:
+async def test_a_key_is_needed_and_may_come_as_bearer(door: GrpcClient) -> None:
     request = pb.TimerListRequest(tenant_id=door.tenant)
     for metadata in ([], [("x-api-key", "nobody")], [("authorization", "Basic mnt_all_of_them")]):
         error = await refused(door.ListTimers(request, metadata=metadata))
@@ -437,7 +376,7 @@ async def test_a_key_is_needed_and_may_come_as_bearer(door: Door) -> None:
     await door.ListTimers(request, metadata=[("authorization", "Bearer mnt_all_of_them")])
 
 
-async def test_scopes_bound_what_a_key_may_do(door: Door) -> None:
+async def test_scopes_bound_what_a_key_may_do(door: GrpcClient) -> None:
     create = pb.TimerScheduleRequest(tenant_id=door.tenant, requested_by="x", duration_ms=1000)
     listing = pb.TimerListRequest(tenant_id=door.tenant)
     reads, writes = [("x-api-key", "mnt_only_reads")], [("x-api-key", "mnt_only_writes")]
@@ -447,7 +386,7 @@ async def test_scopes_bound_what_a_key_may_do(door: Door) -> None:
         assert (await refused(call)).code() is grpc.StatusCode.PERMISSION_DENIED
 
 
-async def test_the_tenant_comes_from_message_metadata_or_key_and_never_from_two(door: Door) -> None:
+async def test_the_tenant_comes_from_message_metadata_or_key_and_never_from_two(door: GrpcClient) -> None:
     one, two = ("x-api-key", "mnt_one_tenant"), ("x-api-key", "mnt_two_tenants")
 
     async def made(tenant: str, *metadata: tuple[str, str]) -> str:
@@ -467,7 +406,7 @@ async def test_the_tenant_comes_from_message_metadata_or_key_and_never_from_two(
     assert "items[1].tenant_id says 'beta'" in error.details()
 
 
-async def test_no_tenant_sees_names_or_cancels_anothers_timer(door: Door) -> None:
+async def test_no_tenant_sees_names_or_cancels_anothers_timer(door: GrpcClient) -> None:
     made = await door.schedule()
     other = f"other-{uuid4().hex[:6]}"
     calls = [
@@ -487,7 +426,7 @@ async def test_no_tenant_sees_names_or_cancels_anothers_timer(door: Door) -> Non
 # ---- the server ----
 
 
-async def test_health_and_reflection_answer_without_a_key(door: Door) -> None:
+async def test_health_and_reflection_answer_without_a_key(door: GrpcClient) -> None:
     health = health_pb2_grpc.HealthStub(door.channel)
     for service in ("", "minoots.timer.v1.HorologyKernel"):
         answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
@@ -508,17 +447,31 @@ async def test_health_and_reflection_answer_without_a_key(door: Door) -> None:
     assert {method.name for method in service.method} >= {"ScheduleTimer", "StreamTimerEvents", "GetFiring"}
 
 
-async def test_a_port_in_use_is_said_in_a_sentence(door: Door, database: Database) -> None:
+async def test_a_port_in_use_is_said_in_a_sentence(door: GrpcClient, database: Database) -> None:
     with pytest.raises(ConfigError, match="set KERNEL_GRPC_ADDRESS to another") as refusal:
-        await serve_grpc(Timers(database), load_keys("development", None, None), None, door.address, asyncio.Event())
+        await serve_grpc(
+            Timers(database),
+            TimerChanges(database),
+            load_keys("development", None, None),
+            None,
+            door.address,
+            asyncio.Event(),
+        )
     assert str(door.address) in str(refusal.value)
     elsewhere = Address("203.0.113.7", door.address.port)
     with pytest.raises(ConfigError, match="KERNEL_GRPC_ADDRESS"):
-        await serve_grpc(Timers(database), load_keys("development", None, None), None, elsewhere, asyncio.Event())
+        await serve_grpc(
+            Timers(database),
+            TimerChanges(database),
+            load_keys("development", None, None),
+            None,
+            elsewhere,
+            asyncio.Event(),
+        )
 
 
 async def test_a_deadline_or_a_cancellation_ends_the_work_of_a_call(
-    door: Door, sql: asyncpg.Connection, database_url: str
+    door: GrpcClient, sql: asyncpg.Connection, database_url: str
 ) -> None:
     made = await door.schedule()
     cancel = pb.TimerCancelRequest(tenant_id=door.tenant, timer_id=made.id, requested_by="bob")
@@ -545,7 +498,7 @@ async def test_a_deadline_or_a_cancellation_ends_the_work_of_a_call(
     assert (await door.get(made.id)).status == pb.TIMER_STATUS_SCHEDULED
 
 
-async def test_a_deadline_that_has_passed_does_nothing(door: Door) -> None:
+async def test_a_deadline_that_has_passed_does_nothing(door: GrpcClient) -> None:
     error = await refused(
         door.ScheduleTimer(
             pb.TimerScheduleRequest(tenant_id=door.tenant, requested_by="x", duration_ms=60_000),
@@ -563,10 +516,10 @@ async def test_a_database_that_is_away_is_unavailable_with_a_time_to_wait(own_po
     settings = Settings.from_env({"MINOOTS_DATABASE_URL": own_postgres.url}).store
     async with (
         Database(settings) as database,
-        grpc_server(Timers(database), keys, None, address),
+        grpc_server(Timers(database), TimerChanges(database), keys, None, address),
         grpc.aio.insecure_channel(str(address)) as channel,
     ):
-        door = Door(address, channel, "away")
+        door = GrpcClient(address, channel, "away")
         made = await door.schedule()
         await own_postgres.kill()
         error = await refused(door.get(made.id))
@@ -576,7 +529,7 @@ async def test_a_database_that_is_away_is_unavailable_with_a_time_to_wait(own_po
         assert await door.get(made.id) == made
 
 
-async def test_the_unexpected_is_internal_and_tells_nothing(door: Door, sql: asyncpg.Connection) -> None:
+async def test_the_unexpected_is_internal_and_tells_nothing(door: GrpcClient, sql: asyncpg.Connection) -> None:
     await sql.execute("drop function minoots.timer_json cascade")
     error = await refused(door.schedule())
     assert error.code() is grpc.StatusCode.INTERNAL
@@ -587,11 +540,11 @@ async def test_the_unexpected_is_internal_and_tells_nothing(door: Door, sql: asy
 async def test_the_calls_under_way_end_before_the_server_does(database: Database, database_url: str) -> None:
     address, stop = Address("127.0.0.1", free_port()), asyncio.Event()
     serving = asyncio.create_task(
-        serve_grpc(Timers(database), load_keys("development", None, KEYS), None, address, stop)
+        serve_grpc(Timers(database), TimerChanges(database), load_keys("development", None, KEYS), None, address, stop)
     )
     async with grpc.aio.insecure_channel(str(address)) as channel:
         await channel.channel_ready()
-        door = Door(address, channel, "drain")
+        door = GrpcClient(address, channel, "drain")
         made = await door.schedule()
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=""))
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING

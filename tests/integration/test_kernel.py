@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -13,8 +14,10 @@ from minoots.clock import SystemClock
 from minoots.embedded.nats import EmbeddedNats
 from minoots.errors import StoreUnavailable
 from minoots.kernel.firing import Kernel
+from minoots.settings import Settings
 from minoots.store import firings
 from minoots.store.database import Connection, Database
+from tests.support.moved_clock import set_clock
 from tests.support.processes import RoleProcess
 from tests.support.stream import Overheard, kinds_by_timer, read_stream
 from tests.support.timers import Sql, bundle, count, fired_exactly_once, insert_timers, webhook
@@ -75,10 +78,11 @@ async def test_one_timer_that_cannot_be_fired_fails_alone(spoil: str, database: 
     assert json.loads(told[0]["data"])["timer"]["failureReason"] == failed["failure_reason"]
 
 
-@pytest.mark.parametrize("step", ["stop:after-claim", "stop:before-fire-commit"])
-async def test_a_kernel_stopped_in_its_transaction_holds_nobody_up(step: str, database_url: str, sql: Sql) -> None:
+async def test_a_kernel_stopped_in_its_transaction_holds_nobody_up(database_url: str, sql: Sql) -> None:
+    """Without prepared statements there is a transaction to be stopped in; else the server ends the one statement."""
     environ = {"MINOOTS_DATABASE_URL": database_url}
-    async with RoleProcess(["kernel"], {**environ, "MINOOTS_KERNEL_BATCH": "50"}, crash_at=step) as victim:
+    unprepared = {"MINOOTS_KERNEL_BATCH": "50", "MINOOTS_PREPARED_STATEMENTS": "off"}
+    async with RoleProcess(["kernel"], {**environ, **unprepared}, crash_at="stop:after-fire") as victim:
         held = await insert_timers(sql, 50)
         await eventually(lambda: _is_stopped(victim))
         stopped_at = asyncio.get_running_loop().time()
@@ -179,6 +183,16 @@ async def test_the_mark_hides_nothing_of_a_herd_at_one_instant(database: Databas
     await fired_exactly_once(sql, herd)
 
 
+async def test_a_backlog_is_fired_side_by_side_and_once(database: Database, sql: Sql) -> None:
+    kernel = kernel_of(database, batch=7)
+    herd = await insert_timers(sql, 300)
+    while not await _all_fired(sql):
+        await kernel.tick()
+    await fired_exactly_once(sql, herd)
+    last = await sql.fetchrow("select due_at, timer_id from minoots.firings order by 1 desc, 2 desc limit 1")
+    assert (kernel._water.mark.due_at, kernel._water.mark.id) == tuple(last), "the mark is at the end"
+
+
 async def test_a_scan_that_fills_its_batch_lowers_the_mark(database: Database, sql: Sql) -> None:
     kernel = kernel_of(database, batch=5)
     late = await insert_timers(sql, 23, after_s=-3600)
@@ -193,23 +207,25 @@ async def test_a_scan_that_fills_its_batch_lowers_the_mark(database: Database, s
 
 
 async def test_the_mark_stays_where_it_was_when_the_transaction_is_lost(
-    database: Database, sql: Sql, monkeypatch: pytest.MonkeyPatch
+    database_url: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kernel = kernel_of(database)
-    timers = await insert_timers(sql, 10)
-    real = firings.fire_timers
+    settings = Settings.from_env({"MINOOTS_DATABASE_URL": database_url, "MINOOTS_PREPARED_STATEMENTS": "off"})
+    async with Database(settings.store) as unprepared:
+        kernel = kernel_of(unprepared)
+        timers = await insert_timers(sql, 10)
+        real = firings.fire_due
 
-    async def cut_off(db: Database, connection: Connection, claimed: Any) -> int:
-        fired = await real(db, connection, claimed)
-        await sql.fetchval("select pg_terminate_backend($1, 5000)", connection.get_server_pid())
-        return fired
+        async def cut_off(db: Database, connection: Connection, mark: firings.Mark, limit: int) -> firings.Fired:
+            fired = await real(db, connection, mark, limit)
+            await sql.fetchval("select pg_terminate_backend($1, 5000)", connection.get_server_pid())
+            return fired
 
-    monkeypatch.setattr(firings, "fire_timers", cut_off)
-    with pytest.raises(StoreUnavailable):
-        await kernel.run_once()
-    monkeypatch.undo()
-    assert await count(sql, "true", "firings") == 0
-    assert (await kernel.run_once()).fired == 10
+        monkeypatch.setattr(firings, "fire_due", cut_off)
+        with pytest.raises(StoreUnavailable):
+            await kernel.run_once()
+        monkeypatch.undo()
+        assert await count(sql, "true", "firings") == 0
+        assert (await kernel.run_once()).fired == 10
     await fired_exactly_once(sql, timers)
 
 
@@ -230,7 +246,7 @@ async def test_a_long_transaction_elsewhere_does_not_make_the_claim_dearer(
             await insert_timers(sql, 100)
             await asyncio.sleep(0.01)
             plain = await _pages(database, firings.START)
-            marked = await _pages(database, kernel._mark)
+            marked = await _pages(database, kernel._water.mark)
             assert (await kernel.run_once()).fired == 100
     finally:
         await holder.close()
@@ -284,3 +300,16 @@ async def test_an_instant_that_has_passed_fires_at_once(database_url: str, sql: 
     assert row["is_due_when_made"]
     assert row["is_nominal"]
     assert 0 <= row["late"] < 1.5, "found by the next look, or by the scan"
+
+
+async def test_a_clock_that_is_set_back_hides_nothing_below_the_mark(database: Database, sql: Sql) -> None:
+    start = datetime(2027, 1, 1, tzinfo=UTC)
+    await set_clock(sql, start + timedelta(days=1))
+    kernel = kernel_of(database)
+    first = await insert_timers(sql, 1)
+    assert (await kernel.run_once()).fired == 1
+    await set_clock(sql, start)
+    assert (await kernel.scan_once()).fired == 0
+    later = await insert_timers(sql, 3)
+    assert (await kernel.run_once()).fired == 3, "found by a claim, and not by the scan alone"
+    await fired_exactly_once(sql, [*first, *later])

@@ -7,10 +7,13 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from nats.aio.msg import Msg
 
 from minoots.broker.jetstream import Broker
+from minoots.broker.publish import Publisher
 from minoots.clock import Clock, SystemClock
 from minoots.embedded.nats import EmbeddedNats
+from minoots.relay import sending
 from minoots.relay.relay import FORGET_EVERY_S, Relay
 from minoots.settings import Settings
 from minoots.store.database import Database
@@ -134,27 +137,103 @@ async def test_an_event_below_the_mark_waits_for_the_next_look_from_the_start(
 async def test_one_timers_events_stay_in_order_across_batches_and_failures(
     settings: Settings, database: Database, nats: EmbeddedNats, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every third publish is lost on its way back: the same event comes again, and none overtakes it."""
+    """Every third acknowledgement is lost on its way: the same event comes again, and none overtakes it."""
     async with relaying(settings, database) as relay:
         timers = [await write_event(sql, "timer.step-00") for _ in range(20)]
         for step in range(1, 12):
             for timer in timers:
                 await write_event(sql, f"timer.step-{step:02}", timer)
-        js = relay._broker.js
-        real, calls = js.publish, 0
+        real, heard = Publisher._hear, 0
 
-        async def flaky(*args: object, **kwargs: object) -> object:
-            nonlocal calls
-            calls += 1
-            answer = await real(*args, **kwargs)
-            if calls % 3 == 0:
-                raise TimeoutError
-            return answer
+        async def lose_every_third(publisher: Publisher, message: Msg) -> None:
+            nonlocal heard
+            heard += 1
+            if heard % 3:
+                await real(publisher, message)
 
-        monkeypatch.setattr(js, "publish", flaky)
+        monkeypatch.setattr(Publisher, "_hear", lose_every_third)
+        monkeypatch.setattr(sending, "SILENCE_S", 0.1)
         assert await relay_all(relay) == 240
     kinds = kinds_by_timer(await read_stream(nats.url))
     assert kinds == {str(timer): [f"timer.step-{step:02}" for step in range(12)] for timer in timers}
+
+
+async def test_one_round_of_the_loop_drains_all_shards_in_each_timers_order(
+    settings: Settings, database: Database, nats: EmbeddedNats, sql: Sql
+) -> None:
+    """Two shards at a time, and as often as it takes."""
+    timers = [await write_event(sql, "timer.step-00", uuid4()) for _ in range(40)]
+    for step in range(1, 60):
+        await sql.executemany(
+            "insert into minoots.outbox (tenant_id, timer_id, kind, data) values ('demo', $1, $2, '{}')",
+            [(timer, f"timer.step-{step:02}") for timer in timers],
+        )
+    async with relaying(settings, database) as relay:
+        while not await relay.tick():
+            pass
+    assert not await count(sql, "true", "outbox")
+    kinds = kinds_by_timer(await read_stream(nats.url))
+    assert kinds == {str(timer): [f"timer.step-{step:02}" for step in range(60)] for timer in timers}
+
+
+async def test_an_event_that_cannot_be_published_holds_up_its_own_timer_only(
+    settings: Settings, database: Database, nats: EmbeddedNats, sql: Sql
+) -> None:
+    stuck = await write_event(sql, "timer.not a subject")
+    await write_event(sql, "timer.step-01", stuck)
+    others = [await write_event(sql, "timer.step-01") for _ in range(5)]
+    async with relaying(settings, database) as relay:
+        done = await relay.run_once()
+    assert (done.read, done.published) == (7, 5)
+    assert set(kinds_by_timer(await read_stream(nats.url))) == {str(timer) for timer in others}
+    assert await count(sql, f"timer_id = '{stuck}'", "outbox") == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"{}",
+        b'{"stream": "SOMEBODY_ELSES", "seq": 7}',
+        b'{"stream": "%s"}',
+        b'{"stream": "%s", "seq": 0}',
+        b'{"stream": "%s", "seq": "7"}',
+        b"[]",
+        b"",
+    ],
+)
+async def test_an_answer_that_is_no_acknowledgement_of_the_stream_leaves_the_event(
+    answer: bytes, settings: Settings, database: Database, sql: Sql
+) -> None:
+    """Somebody who answers everything on the subject, while the stream is away."""
+    await write_event(sql)
+    async with relaying(settings, database) as relay:
+        broker = relay._broker
+        answer = answer.replace(b"%s", broker.stream.encode())
+        await broker.js.delete_stream(broker.stream)
+
+        async def say(message: Msg) -> None:
+            await message.respond(answer)
+
+        await broker.client.subscribe(f"{broker.subject}.>", cb=say)
+        done = await relay.run_once()
+    assert (done.read, done.published) == (1, 0)
+    assert await count(sql, "true", "outbox") == 1
+
+
+async def test_another_stream_on_the_subject_takes_no_event_away(
+    settings: Settings, database: Database, sql: Sql
+) -> None:
+    await write_event(sql)
+    async with relaying(settings, database) as relay:
+        broker = relay._broker
+        await broker.js.delete_stream(broker.stream)
+        await broker.js.add_stream(name="SOMEBODY_ELSES", subjects=[f"{broker.subject}.>"])
+        assert (await relay.run_once()).published == 0
+        assert await count(sql, "true", "outbox") == 1
+        await broker.js.delete_stream("SOMEBODY_ELSES")
+        await broker.ensure_stream()
+        assert (await relay.run_once()).published == 1
+    assert not await count(sql, "true", "outbox")
 
 
 async def test_two_relays_share_the_shards_and_publish_everything_once(

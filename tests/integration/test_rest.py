@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import subprocess
+import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from minoots.access.keys import load_keys
 from minoots.clock import SystemClock
@@ -18,6 +20,7 @@ from minoots.kernel.firing import Kernel
 from minoots.rest import body, server
 from minoots.rest.app import create_app
 from minoots.rest.server import serve_rest
+from minoots.service.changes import TimerChanges
 from minoots.service.timers import Timers
 from minoots.settings import Address, StoreSettings
 from minoots.store.database import Database
@@ -82,7 +85,7 @@ async def door(module_database_url: str) -> AsyncIterator[Door]:
     stop = asyncio.Event()
     switch = Switch([])
     async with Database(StoreSettings(module_database_url, "minoots", 8, True)) as database:
-        app = create_app(Timers(database), load_keys("development", None, KEYS), switch)
+        app = create_app(Timers(database), TimerChanges(database), load_keys("development", None, KEYS), switch)
         serving = asyncio.create_task(serve_rest(app, Address("127.0.0.1", port), stop))
         await until_open(port)
         tenant = f"t{uuid.uuid4().hex[:10]}"
@@ -425,6 +428,162 @@ async def test_a_list_of_firings_refuses_what_makes_no_sense(door: Door, query: 
     assert (await door.call("GET", f"/timers/{timer['id']}/firings?{query}"))[0] == 400
 
 
+# ---- changing ----
+
+
+@pytest.mark.parametrize("body", [None, b"", b"{}", b'{"requestedBy": null}'])
+async def test_a_step_may_go_without_a_body(body: bytes | None, door: Door) -> None:
+    timer = await door.create()
+    for step, status in (("pause", "paused"), ("resume", "scheduled"), ("fire", "fired")):
+        given = {} if body is None else {"data": body, "headers": {"Content-Type": "application/json"}}
+        answered, shown, headers = await door.call("POST", f"/timers/{timer['id']}/{step}", **given)
+        assert (answered, shown["status"], headers["ETag"]) == (200, status, f'"{shown["version"]}"')
+
+
+@pytest.mark.parametrize(
+    ("step", "body", "status", "pointer"),
+    [
+        ("pause", {"reason": "x"}, 422, "/reason"),
+        ("pause", {"requestedBy": ""}, 422, "/requestedBy"),
+        ("resume", {"catchUp": "yes"}, 422, "/catchUp"),
+        ("reschedule", {}, 422, "/duration"),
+        ("reschedule", {"duration": "1h", "every": "1h"}, 422, "/duration"),
+        ("reschedule", {"schedule": {"cron": "* * *"}}, 422, "/schedule/cron"),
+        ("reschedule", {"fireAt": "2001-01-01T00:00:00Z"}, 422, "/fireAt"),
+        ("fire", {"tenantId": "another"}, 400, None),
+        ("fire", [], 422, ""),
+    ],
+)
+async def test_a_step_says_what_it_cannot_take(
+    step: str, body: Any, status: int, pointer: str | None, door: Door
+) -> None:
+    timer = await door.create()
+    answered, problem, _ = await door.call("POST", f"/timers/{timer['id']}/{step}", json=body)
+    assert (answered, problem.get("pointer")) == (status, pointer)
+    assert (await door.call("GET", f"/timers/{timer['id']}"))[1] == timer
+
+
+@pytest.mark.parametrize(
+    ("tag", "status"),
+    [
+        ('"1"', 200), ("*", 200), ('"2"', 412), ('W/"1"', 412), ('"x"', 412), ('"01"', 412), ("1", 400), ("", 400),
+        ('"1", "2"', 400), ('"9999999999999999999"', 412),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+async def test_if_match_names_the_version_that_may_be_changed(method: str, tag: str, status: int, door: Door) -> None:
+    fields = {"requestedBy": "test", "duration": "1h"}
+    _, timer, _ = await door.call("PUT", "/timers/by-name/tea", json=fields)
+    path = "/timers/by-name/tea" if method == "PUT" else f"/timers/{timer['id']}"
+    answered, shown, headers = await door.call(method, path, json=fields, headers={"If-Match": tag})
+    assert answered == status
+    if status == 200:
+        assert (shown["version"], headers["ETag"]) == (2, '"2"')
+
+
+async def test_a_step_may_name_the_version_too_and_a_put_that_there_is_none(door: Door) -> None:
+    fields = {"requestedBy": "test", "duration": "1h"}
+    _, timer, _ = await door.call("PUT", "/timers/by-name/tea", json=fields, headers={"If-None-Match": "*"})
+    for step, given in (("pause", {}), ("resume", {}), ("reschedule", {"duration": "2h"}), ("fire", {})):
+        path = f"/timers/{timer['id']}/{step}"
+        assert (await door.call("POST", path, json=given, headers={"If-Match": '"99"'}))[0] == 412, step
+    again = await door.call("PUT", "/timers/by-name/tea", json=fields, headers={"If-None-Match": "*"})
+    assert again[0] == 412
+    assert (await door.call("GET", f"/timers/{timer['id']}"))[1] == timer
+    assert (await door.call("PUT", "/timers/by-name/tea", json=fields, headers={"If-None-Match": '"1"'}))[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("tea", "tea"), ("a%2Fb", "a/b"), ("a/b", "a/b"), ("gr%C3%BCn%20%3F", "grün ?"), ("100%25", "100%"), ("+", "+")],
+)
+async def test_a_name_is_read_from_the_path(path: str, name: str, door: Door) -> None:
+    url = URL(f"{door.url}/timers/by-name/{path}", encoded=True)
+    headers = {"X-API-Key": "mnt_all_of_them", "x-tenant-id": door.tenant}
+    for status in (201, 200):
+        async with door.http.put(url, headers=headers, json={"requestedBy": "a", "every": "1h"}) as answer:
+            timer = await answer.json()
+            assert (answer.status, timer["name"]) == (status, name)
+            assert answer.headers.get("Location") == (f"/timers/{timer['id']}" if status == 201 else None)
+    async with door.http.put(url, headers=headers, json={"requestedBy": "a", "every": "1h", "name": "x"}) as answer:
+        assert answer.status == 400
+    async with door.http.put(url, headers=headers, json={"requestedBy": "a", "every": "1h", "name": name}) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize("path", ["%00", "a%ff", "x" * 201, "%zz"])
+async def test_a_name_that_is_none_is_refused(path: str, door: Door) -> None:
+    url = URL(f"{door.url}/timers/by-name/{path}", encoded=True)
+    headers = {"X-API-Key": "mnt_all_of_them", "x-tenant-id": door.tenant}
+    async with door.http.put(url, headers=headers, json={"requestedBy": "a", "every": "1h"}) as answer:
+        assert answer.status in (400, 422)
+
+
+async def test_a_timer_says_which_methods_it_has(door: Door) -> None:
+    timer = await door.create()
+    async with door.http.options(f"{door.url}/timers/{timer['id']}") as answer:
+        assert (answer.status, answer.headers["Allow"]) == (204, "GET, HEAD, OPTIONS, PATCH")
+
+
+async def test_a_preview_is_asked_for_by_whoever_may_read(door: Door) -> None:
+    asked = {"every": "1h", "after": "2030-01-01T00:30:00Z", "count": 2}
+    status, shown, _ = await door.call(
+        "POST", "/schedules/preview", json=asked, headers={"X-API-Key": "mnt_only_reads", "x-tenant-id": None}
+    )
+    assert (status, shown) == (
+        200,
+        {
+            "items": [
+                {"at": "2030-01-01T01:00:00.000000Z", "local": "2030-01-01T01:00:00+00:00"},
+                {"at": "2030-01-01T02:00:00.000000Z", "local": "2030-01-01T02:00:00+00:00"},
+            ]
+        },
+    )
+    refused, _, _ = await door.call("POST", "/schedules/preview", json=asked, headers={"X-API-Key": "mnt_only_writes"})
+    assert refused == 403
+    for fields, pointer in (
+        ({"count": 0}, "/count"), ({"count": 101}, "/count"), ({"after": "soon"}, "/after"),
+        ({"after": "9000-01-01T00:00:00Z"}, "/after"), ({"cron": "@daily"}, "/cron"), ({"every": None}, "/schedule"),
+    ):  # fmt: skip
+        status, problem, _ = await door.call("POST", "/schedules/preview", json=asked | fields)
+        assert (status, problem["pointer"]) == (422, pointer)
+
+
+async def test_a_schedule_that_is_hard_to_compute_stops_nobody_else(door: Door) -> None:
+    """Other requests are answered while it is looked for, and it has an end."""
+    hard = {"specs": [{"rrule": "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29;BYDAY=MO;BYHOUR=3;INTERVAL=7",
+                       "dtstart": "1980-02-29T00:00:00"}] * 16,
+            "exclude": [{"rrule": "FREQ=DAILY;BYHOUR=3", "dtstart": "1980-02-29T00:00:00"}] * 16}  # fmt: skip
+    asking = asyncio.create_task(door.call("POST", "/schedules/preview", json={"schedule": hard, "count": 100}))
+    longest = 0.0
+    while not asking.done():
+        began = time.monotonic()
+        assert (await door.call("GET", "/healthz"))[0] == 200
+        longest = max(longest, time.monotonic() - began)
+        await asyncio.sleep(0.001)
+    status, _, _ = await asking
+    assert status in (200, 422)
+    assert longest < 1
+
+
+async def test_scopes_bound_changes_too(door: Door) -> None:
+    timer = await door.create()
+    path = f"/timers/{timer['id']}"
+    reader = {"X-API-Key": "mnt_only_reads"}
+    for method, place, asked in (
+        ("PATCH", path, {"name": "x"}), ("POST", f"{path}/pause", {}), ("POST", f"{path}/resume", {}),
+        ("POST", f"{path}/reschedule", {"duration": "1h"}), ("POST", f"{path}/fire", {}),
+        ("PUT", "/timers/by-name/x", {"requestedBy": "a", "duration": "1h"}),
+    ):  # fmt: skip
+        assert (await door.call(method, place, json=asked, headers=reader))[0] == 403
+        assert (await door.call(method, place, json=asked, headers={"x-tenant-id": None}))[0] == 400
+        if method != "PUT":
+            other = {"x-tenant-id": door.tenant + "x"}
+            assert (await door.call(method, place, json=asked, headers=other))[0] == 404
+            assert (await door.call(method, place.replace(timer["id"], "nope"), json=asked))[0] == 404
+    assert (await door.call("GET", path))[1] == timer
+
+
 # ---- keys and tenants ----
 
 
@@ -667,7 +826,7 @@ async def test_without_a_database_the_answer_is_503() -> None:
     port = free_port()
     stop = asyncio.Event()
     async with Database(StoreSettings("postgresql://nobody@127.0.0.1:1/none", "minoots", 2, True)) as database:
-        app = create_app(Timers(database), load_keys("development", None, None), Switch([]))
+        app = create_app(Timers(database), TimerChanges(database), load_keys("development", None, None), Switch([]))
         serving = asyncio.create_task(serve_rest(app, Address("127.0.0.1", port), stop))
         await until_open(port)
         headers = {"X-API-Key": "mnt_example", "x-tenant-id": "demo"}

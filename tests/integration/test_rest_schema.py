@@ -14,6 +14,7 @@ import pytest
 from minoots.access.keys import load_keys
 from minoots.rest.app import create_app
 from minoots.rest.server import serve_rest
+from minoots.service.changes import TimerChanges
 from minoots.service.timers import Timers
 from minoots.settings import Address, StoreSettings
 from minoots.store.database import Database
@@ -49,7 +50,9 @@ def door_url(module_database_url: str) -> Iterator[str]:
     async def serve() -> None:
         async with Database(StoreSettings(module_database_url, "minoots", 8, True)) as database:
             keys = load_keys("development", None, None)
-            await serve_rest(create_app(Timers(database), keys, Ready()), Address("127.0.0.1", port), stop)
+            await serve_rest(
+                create_app(Timers(database), TimerChanges(database), keys, Ready()), Address("127.0.0.1", port), stop
+            )
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()

@@ -192,6 +192,9 @@ async def test_every_rule_that_a_caller_can_break_has_its_sentence(sql: Sql) -> 
         "version",
         "traceparent",
         "status",
+        "fire_at",
+        "counts",
+        "planned",
     }
     rows = await sql.fetch(
         "select distinct conname from pg_constraint where connamespace = 'minoots'::regnamespace and contype = 'c' "

@@ -111,8 +111,8 @@ async def test_a_claim_when_nothing_is_due_touches_next_to_nothing(db: Database,
 
 
 async def test_a_claim_again_reads_what_it_was_told(db: Database, explaining: Explaining, plain: Sql) -> None:
-    rows = await plain.fetch("select due_at, id from minoots.timers where due_at is not null limit 100")
-    await firings.claim_again(db, explaining, [Mark(row["due_at"], row["id"]) for row in rows])
+    rows = await plain.fetch("select id from minoots.timers where due_at is not null limit 100")
+    await firings.claim_again(db, explaining, [row["id"] for row in rows])
     assert explaining.plan.scanned == set()
     assert explaining.plan.read <= 100
     assert explaining.plan.pages <= 800
@@ -132,6 +132,24 @@ async def test_firing_finds_its_timers_by_key(db: Database, explaining: Explaini
     assert "timers_pkey" in explaining.plan.indexes
     assert explaining.plan.read <= 50
     assert await plain.fetchval("select count(*) from minoots.firings") == 42_050
+
+
+async def test_claiming_and_firing_in_one_reads_its_batch_and_the_next_instant(
+    db: Database, explaining: Explaining, plain: Sql
+) -> None:
+    await explaining.fetch(db.sql(firings._FIRE_DUE), 50, START.due_at, START.id)
+    assert explaining.plan.scanned == set()
+    assert explaining.plan.indexes == {"timers_due", "timers_pkey", "installation_pkey"}
+    # Each row once to claim it and once to change it.
+    assert explaining.plan.read <= 101
+    assert await plain.fetchval("select count(*) from minoots.firings") == 42_050
+
+
+async def test_firing_when_nothing_is_due_touches_next_to_nothing(db: Database, explaining: Explaining) -> None:
+    await explaining.fetch(db.sql(firings._FIRE_DUE), 500, datetime.now(UTC) + timedelta(minutes=1), UUID(int=0))
+    assert explaining.plan.scanned == set()
+    assert explaining.plan.read <= 1
+    assert explaining.plan.pages <= 20
 
 
 async def test_a_long_transaction_elsewhere_costs_a_claim_behind_its_mark_nothing(

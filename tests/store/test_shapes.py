@@ -19,7 +19,8 @@ from tests.support.timers import Sql, bundle, webhook
 # design.md, section 3, word for word.
 DESIGN = {
     "timer": "id tenantId name requestedBy status durationMs createdAt fireAt firedAt settledAt cancelledAt "
-    "cancelReason cancelledBy failureReason metadata labels actionBundle agentBinding schedule occurrence version",
+    "cancelReason cancelledBy failureReason metadata labels actionBundle agentBinding schedule "
+    "occurrence missed version",
     "firing": "tenantId timerId occurrence status nominalAt dueAt firedAt latenessMs settledAt deliveries",
     "delivery": "actionId kind status lane attemptCount nextAttemptAt deliveredAt deadAt deadReason redrives "
     "escalatedFrom ack attempts",

@@ -197,7 +197,10 @@ async def test_instants_and_keys_that_rest_refuses_are_refused(arguments: str, w
 async def test_a_refusal_says_what_to_write_instead(untouched: Sql) -> None:
     with pytest.raises(asyncpg.InvalidParameterValueError) as refused:
         await untouched.execute("select minoots.schedule_timer('demo')")
-    assert refused.value.hint == "fire_in => interval '30 s', or fire_at => timestamptz '2030-01-01 09:00+00'"
+    assert refused.value.hint == (
+        "fire_in => interval '30 s', fire_at => timestamptz '2030-01-01 09:00+00', "
+        'or schedule => \'{"cron": "0 9 * * 1-5", "timezone": "Europe/Berlin"}\''
+    )
 
 
 async def test_an_instant_up_to_a_minute_past_fires_at_once(sql: Sql, database: Database) -> None:

@@ -16,7 +16,7 @@ from minoots.orchestrator import dispatch
 from minoots.orchestrator.dispatch import Orchestrator
 from minoots.orchestrator.recording import Recorder
 from minoots.relay import relay
-from minoots.store import deliveries, firings, outbox
+from minoots.store import deliveries, firings, outbox, retention
 
 
 class Blow:
@@ -69,11 +69,10 @@ def after(owner: Any, name: str, counts: Callable[[Any], bool] = bool) -> None:
 
 STEPS: dict[str, Callable[[], None]] = {
     # 2: due, and the kernel is about to claim
-    "before-claim": lambda: before(firings, "claim_due"),
-    # 2-3: claimed and locked, nothing written
-    "after-claim": lambda: after(firings, "claim_due"),
-    # 3: everything of the firing written, not committed
-    "before-fire-commit": lambda: after(firings, "fire_timers"),
+    "before-claim": lambda: before(firings, "fire_due"),
+    # 3: everything of the firing written. One statement is a transaction of its own, so that this is after the commit,
+    # but where statements are not prepared: there it is before
+    "after-fire": lambda: after(firings, "fire_due", lambda done: done.fired > 0),
     # 3: committed, nobody told
     "after-fire-commit": lambda: after(Kernel, "_fire_from", lambda done: done[0].fired > 0),
     # 4: the shard is locked and read, nothing published
@@ -94,6 +93,8 @@ STEPS: dict[str, Callable[[], None]] = {
     "before-record-commit": lambda: after(sys.modules["minoots.orchestrator.recording"], "record_results"),
     # 6: committed, the process has not noticed
     "after-record-commit": lambda: after(Recorder, "_write", lambda _: True),
+    # beside: what is past retention is removed, not committed
+    "before-prune-commit": lambda: after(retention, "prune_fired", lambda done: done.timers > 0),
 }
 
 if __name__ == "__main__":

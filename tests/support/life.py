@@ -5,6 +5,7 @@ from datetime import timedelta
 from minoots.clock import SystemClock
 from minoots.domain.outcome import Outcome, Verdict
 from minoots.kernel.firing import Kernel, Round
+from minoots.kernel.planning import Planner
 from minoots.orchestrator.intake import Intake
 from minoots.store.database import Database
 from minoots.store.results import Result, record_results
@@ -14,6 +15,16 @@ from tests.support.timers import Sql
 async def fire(database: Database) -> Round:
     """One batch of a kernel that has just started."""
     return await Kernel(database, SystemClock(), 500).run_once()
+
+
+async def settle(database: Database) -> None:
+    """Kernel and planner, until nothing is left to do at this instant."""
+    planner = Planner(database)
+    kernel = Kernel(database, SystemClock(), 500, on_recurring=planner.ask)
+    while True:
+        scanned, planned = await kernel.scan_once(), await planner.run_once()
+        if not (scanned.claimed or planned.moved or planned.ended or planned.failed):
+            return
 
 
 async def make_deliveries_due(sql: Sql) -> None:

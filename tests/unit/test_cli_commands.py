@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 
 from minoots.cli.app import run
-from minoots.cli.client import Api, Problem, Refused, timer_path
+from minoots.cli.client import Api, Problem, Refused, named_path, timer_path
 from minoots.cli.exits import CommandStopped, describe_end
 from minoots.cli.timer_request import (
+    WhenOptions,
+    camel,
     read_duration,
-    read_instant_words,
     read_json_or_file,
     read_labels,
     read_timeout,
+    read_when,
     webhook_bundle,
 )
 from minoots.domain.action import check_action_bundle
@@ -47,14 +49,71 @@ def test_a_bare_number_is_asked_for_its_unit() -> None:
         read_duration("30")
 
 
-def test_when_and_name_are_told_apart_by_at() -> None:
-    assert read_instant_words("30s", "tea", None) == ({"duration": "30s"}, "tea")
-    assert read_instant_words("tea", None, "2030-01-31T09:00:00Z") == ({"fireAt": "2030-01-31T09:00:00Z"}, "tea")
-    assert read_instant_words(None, None, "2030-01-31T09:00:00+01:00")[1] is None
-    for wrong in (("30s", "tea", "2030-01-31T09:00:00Z"), (None, None, None), (None, None, "tomorrow")):
-        with pytest.raises(CommandStopped) as stopped:
-            read_instant_words(*wrong)
-        assert stopped.value.code == 2
+def test_when_and_name_are_told_apart_by_the_options() -> None:
+    at = WhenOptions(at="2030-01-31T09:00:00Z")
+    assert read_when(["30s", "tea"], WhenOptions()) == ({"duration": "30s"}, "tea")
+    assert read_when(["tea", None], at) == ({"fireAt": "2030-01-31T09:00:00Z"}, "tea")
+    assert read_when([None, None], WhenOptions(at="2030-01-31T09:00:00+01:00"))[1] is None
+    assert read_when(["tea", None], WhenOptions(every="15m")) == ({"schedule": {"every": "15m"}}, "tea")
+
+
+def test_a_schedule_is_a_cron_line_with_its_zone_or_anything_that_is_json(tmp_path: Path) -> None:
+    cron = WhenOptions(cron="0 9 * * 1-5", timezone="Europe/Berlin")
+    assert read_when([None], cron)[0] == {"schedule": {"cron": "0 9 * * 1-5", "timezone": "Europe/Berlin"}}
+    assert read_when([], WhenOptions(cron="@daily"))[0] == {"schedule": {"cron": "@daily"}}
+    file = tmp_path / "schedule.json"
+    file.write_text('{"specs": [{"every": "1h"}], "maxOccurrences": 3}')
+    for text in (str(file), file.read_text()):
+        asked, _ = read_when([None], WhenOptions(schedule=text))
+        assert asked == {"schedule": {"specs": [{"every": "1h"}], "maxOccurrences": 3}}
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "said"),
+    [
+        (["30s", "tea"], WhenOptions(at="2030-01-31T09:00:00Z"), "only one of the duration 30s and --at"),
+        (["30s"], WhenOptions(cron="@daily"), "only one of the duration 30s and --cron"),
+        ([None, None], WhenOptions(cron="@daily", every="1h"), "only one of --cron and --every"),
+        ([None, None], WhenOptions(), "say when: 30s, or --at, --cron, --every or --schedule"),
+        ([], WhenOptions(), "say when: --cron, --every or --schedule"),
+        ([None], WhenOptions(at="tomorrow"), "--at tomorrow"),
+        ([None], WhenOptions(every="15"), "write 15s for seconds"),
+        ([None], WhenOptions(schedule="{broken"), "--schedule is no valid JSON"),
+        ([None], WhenOptions(every="1h", timezone="UTC"), "--timezone goes with --cron"),
+        (["30s"], WhenOptions(timezone="UTC"), "--timezone goes with --cron"),
+    ],
+)
+def test_two_ways_to_say_when_or_none_are_a_usage_error(
+    words: list[str | None], options: WhenOptions, said: str
+) -> None:
+    with pytest.raises(CommandStopped, match=said) as stopped:
+        read_when(words, options)
+    assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["update", "ID"], "say what to change"),
+        (["update", "ID", "--name", "x", "--clear", "name"], "give name a value or clear it"),
+        (["update", "ID", "--webhook", "http://h", "--action-bundle", "{}"], "either --webhook or --action-bundle"),
+        (["update", "ID", "--clear", "schedule"], "schedule"),
+        (["put", "nightly"], "say when"),
+        (["put", " ", "1h"], "give the timer's name"),
+        (["reschedule", "ID"], "say when"),
+        (["preview"], "say when: --cron"),
+        (["preview", "--every", "1h", "--after", "soon"], "--after soon"),
+        (["preview", "--every", "1h", "--count", "101"], "less than or equal to 100"),
+        (["watch", "ID", "--firings", "0"], "greater than or equal to 1"),
+    ],
+)
+def test_a_change_that_cannot_be_meant_is_one_sentence(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["timer", *arguments]) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert (shown.out, shown.err.count("\n")) == ("", 1)
 
 
 def test_labels_are_divided_at_the_first_separator() -> None:
@@ -121,6 +180,11 @@ def test_an_id_cannot_leave_its_path() -> None:
             timer_path(wrong)
 
 
+def test_a_name_is_one_step_of_its_path_whatever_is_in_it() -> None:
+    assert named_path("a/b c?") == "/timers/by-name/a%2Fb%20c%3F"
+    assert [camel(name) for name in ("action-bundle", "name")] == ["actionBundle", "name"]
+
+
 @pytest.mark.parametrize("url", ["localhost:4000", "ftp://x", "http://", "http://x:99999", "http://a b"])
 def test_an_address_that_is_none_is_a_usage_error(url: str) -> None:
     with pytest.raises(CommandStopped, match="MINOOTS_API_URL") as stopped:
@@ -150,7 +214,7 @@ def test_a_misspelt_setting_is_named(capsys: pytest.CaptureFixture[str], monkeyp
 def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     shown = capsys.readouterr().out
-    for command in ("up", "serve", "migrate", "events", "orchestrate", "timer", "import"):
+    for command in ("up", "serve", "migrate", "events", "orchestrate", "retention", "timer", "import"):
         assert command in shown
     assert run(["--version"]) == 0
     assert capsys.readouterr().out.startswith("minoots 0.")

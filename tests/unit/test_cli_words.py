@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from minoots.cli.exits import printable
-from minoots.cli.words import describe_attempt, due, has_ended, lateness, local, span
+from minoots.cli.schedule_words import describe_schedule, short_schedule
+from minoots.cli.words import describe_attempt, due, fired_late, has_ended, lateness, local, span
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 
@@ -54,6 +55,47 @@ def test_lateness_is_fired_minus_asked() -> None:
     assert lateness({"fireAt": at(0), "firedAt": None}) is None
 
 
+def test_a_recurring_timer_is_due_at_its_next_instant() -> None:
+    daily = {"schedule": {"specs": [{"cron": "@daily"}]}}
+    assert due(daily | {"status": "scheduled", "fireAt": at(60), "firedAt": at(-60)}, NOW) == "in 1 min"
+    assert due(daily | {"status": "scheduled", "fireAt": None, "firedAt": at(-60)}, NOW) == "none planned"
+    assert due(daily | {"status": "paused", "fireAt": None}, NOW) == "paused"
+    assert due(daily | {"status": "settled", "fireAt": None, "settledAt": at(-60)}, NOW) == "1 min ago"
+    assert lateness(daily | {"fireAt": at(60), "firedAt": at(0)}) is None, "its fireAt is the next one"
+    assert fired_late({"latenessMs": 12.4}) == "late by 12 ms"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "short", "whole"),
+    [
+        (
+            {"specs": [{"cron": "0 9 * * 1-5", "timezone": "Europe/Berlin"}], "maxOccurrences": 5, "jitter": "30s"},
+            "cron 0 9 * * 1-5 Europe/Berlin",
+            "cron 0 9 * * 1-5 Europe/Berlin, maxOccurrences 5, jitter 30s",
+        ),
+        (
+            {"specs": [{"every": "15m", "phase": "5m"}, {"at": ["2030-01-01T00:00:00Z"]}]},
+            "every 15m phase 5m and at 2030-01-01T00:00:00Z",
+            "every 15m phase 5m and at 2030-01-01T00:00:00Z",
+        ),
+        (
+            {"specs": [{"rrule": "FREQ=DAILY", "dtstart": "2026-01-01T09:00:00"}, {"every": 1}, {"at": ["a", "b"]}]},
+            "rrule FREQ=DAILY dtstart 2026-01-01T09:00:00 and 2 more",
+            "rrule FREQ=DAILY dtstart 2026-01-01T09:00:00 and 2 more",
+        ),
+        (
+            {"specs": [{"at": ["a", "b"]}], "catchUp": {"policy": "all"}},
+            "at 2 instants",
+            'at 2 instants, catchUp {"policy": "all"}',
+        ),
+        ({"specs": [{"moon": "full"}], "gap": None}, '{"moon": "full"}', '{"moon": "full"}'),
+        (None, "", ""),
+    ],
+)
+def test_a_schedule_is_told_by_its_specs_and_what_else_it_says(schedule: object, short: str, whole: str) -> None:
+    assert (short_schedule(schedule), describe_schedule(schedule)) == (short, whole)
+
+
 def test_an_instant_is_shown_on_the_readers_clock_with_its_offset(monkeypatch: pytest.MonkeyPatch) -> None:
     moment = datetime(2030, 1, 31, 10, 0, tzinfo=timezone(timedelta(hours=1)))
     shown = local(moment)
@@ -64,6 +106,8 @@ def test_an_instant_is_shown_on_the_readers_clock_with_its_offset(monkeypatch: p
     ("timer", "ended"),
     [
         ({"status": "scheduled"}, False),
+        ({"status": "scheduled", "schedule": {}, "firedAt": "2030-01-01T00:00:00Z"}, False),
+        ({"status": "paused"}, False),
         ({"status": "fired", "actionBundle": None, "agentBinding": None}, True),
         ({"status": "fired", "actionBundle": {"actions": []}, "agentBinding": None}, True),
         ({"status": "fired", "actionBundle": {"actions": [{"id": "a"}]}}, False),

@@ -4,13 +4,29 @@ import re
 from typing import Any
 
 import msgspec
+import pytest
 
 from minoots.access.keys import load_keys
+from minoots.domain.schedule.read import _FIELDS as SCHEDULE_FIELDS
+from minoots.domain.schedule.specs import SPEC_FIELDS
 from minoots.domain.timer import Timer, TimerRequest, admit
+from minoots.domain.update import UpdateRequest, admit_update
+from minoots.domain.verbs import PreviewRequest, RescheduleRequest, ResumeRequest, admit_preview, admit_reschedule
 from minoots.rest.app import create_app
 from minoots.rest.docs import render_page
-from minoots.rest.examples import NEW_TIMERS, TIMER
+from minoots.rest.examples import (
+    FIRED,
+    NEW_TIMERS,
+    PAUSED,
+    PREVIEWS,
+    PUTS,
+    RECURRING,
+    RESCHEDULES,
+    TIMER,
+    UPDATES,
+)
 from minoots.rest.openapi import build_document
+from minoots.rest.schedule_shapes import WORDS, Schedule, Spec
 
 
 class Ready:
@@ -19,7 +35,7 @@ class Ready:
 
 
 def test_the_document_lists_exactly_the_calls_that_there_are() -> None:
-    app = create_app(None, load_keys("development", None, None), Ready())  # type: ignore[arg-type] # nothing is called
+    app = create_app(None, None, load_keys("development", None, None), Ready())  # type: ignore[arg-type] # nothing is called
     served = {
         (re.sub(r":\w+}", "}", route.path), method.lower())
         for route in app.routes
@@ -49,7 +65,7 @@ def test_every_reference_leads_somewhere() -> None:
 
 def test_requests_and_answers_have_the_fields_of_their_structs() -> None:
     schemas = build_document()["components"]["schemas"]
-    for kind in (TimerRequest, Timer):
+    for kind in (TimerRequest, UpdateRequest, RescheduleRequest, ResumeRequest, PreviewRequest, Timer):
         wire = [field.encode_name for field in msgspec.structs.fields(kind)]
         assert list(schemas[kind.__name__]["properties"]) == wire
     assert schemas["Timer"]["required"] == [field.encode_name for field in msgspec.structs.fields(Timer)]
@@ -58,7 +74,29 @@ def test_requests_and_answers_have_the_fields_of_their_structs() -> None:
 def test_the_examples_are_admitted() -> None:
     for example in NEW_TIMERS.values():
         admit(msgspec.json.decode(msgspec.json.encode(example["value"]), type=TimerRequest))
-    assert msgspec.json.decode(msgspec.json.encode(TIMER), type=Timer).status == "scheduled"
+    for timer in (TIMER, PAUSED, FIRED, RECURRING):
+        msgspec.json.decode(msgspec.json.encode(timer), type=Timer)
+
+
+@pytest.mark.parametrize(
+    ("shown", "kind", "admitted"),
+    [
+        (PUTS, TimerRequest, admit),
+        (UPDATES, UpdateRequest, admit_update),
+        (RESCHEDULES, RescheduleRequest, admit_reschedule),
+        (PREVIEWS, PreviewRequest, admit_preview),
+    ],
+)
+def test_the_examples_of_changes_are_admitted(shown: Any, kind: type, admitted: Any) -> None:
+    for example in shown.values():
+        admitted(msgspec.json.decode(msgspec.json.encode(example["value"]), type=kind))
+
+
+def test_the_shape_of_a_schedule_is_the_one_that_is_read() -> None:
+    fields = [field.encode_name for field in msgspec.structs.fields(Schedule)]
+    assert sorted(fields) == sorted({*SCHEDULE_FIELDS, *SPEC_FIELDS})
+    assert [field.encode_name for field in msgspec.structs.fields(Spec)] == list(SPEC_FIELDS)
+    assert list(WORDS) == fields
 
 
 def test_the_page_needs_nothing_from_elsewhere() -> None:

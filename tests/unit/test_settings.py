@@ -3,11 +3,13 @@
 import difflib
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, fields, is_dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from minoots.domain.retention import Retention
 from minoots.errors import ConfigError
 from minoots.settings import KNOWN, Address, Settings
 
@@ -34,6 +36,12 @@ SETTINGS: list[tuple[str, str, Callable[[Settings], Any], Any]] = [
     ("MINOOTS_KERNEL_BATCH", "7", lambda s: s.work.kernel_batch, 7),
     ("MINOOTS_CAPACITY", "9", lambda s: s.work.capacity, 9),
     ("MINOOTS_LEASE_MARGIN_MS", "1000", lambda s: s.work.lease_margin_ms, 1000),
+    (
+        "MINOOTS_RETENTION",
+        "settled=10s,failed=off",
+        lambda s: s.retention,
+        Retention(settled=timedelta(seconds=10), failed=None),
+    ),
     ("MINOOTS_LOG_FORMAT", "json", lambda s: s.log.format, "json"),
     ("MINOOTS_LOG_LEVEL", "DEBUG", lambda s: s.log.level, "debug"),
 ]
@@ -189,6 +197,8 @@ def test_an_address_is_shown_as_it_is_written() -> None:
         ("MINOOTS_CAPACITY", "²", "from 1 to 10000"),
         ("MINOOTS_LEASE_MARGIN_MS", "499", "from 500 to 600000"),
         ("MINOOTS_STREAM_MAX_BYTES", "1", "from 1048576"),
+        ("MINOOTS_RETENTION", "a month", "write it as 30d"),
+        ("MINOOTS_RETENTION", "done=30d", "settled, failed, cancelled, fired"),
     ],
 )
 def test_a_value_that_does_not_work_is_refused_with_what_would(name: str, text: str, words: str) -> None:

@@ -14,7 +14,7 @@ from minoots.errors import Finding, InvalidTimer
 # design.md, section 3: "Timer JSON".
 TIMER_FIELDS = (
     "id tenantId name requestedBy status durationMs createdAt fireAt firedAt settledAt cancelledAt cancelReason "
-    "cancelledBy failureReason metadata labels actionBundle agentBinding schedule occurrence version"
+    "cancelledBy failureReason metadata labels actionBundle agentBinding schedule occurrence missed version"
 )
 
 
@@ -76,7 +76,15 @@ def test_null_is_the_same_as_nothing(field: str) -> None:
         ({"duration": 1.5}, "/duration", "whole number"),
         ({"duration": None, "fireAt": "tomorrow"}, "/fireAt", "written with its offset"),
         ({"duration": None, "fireAt": "9000-01-01T00:00:00Z"}, "/fireAt", "year 9000"),
-        ({"duration": None, "schedule": {"cron": "* * * * *"}}, "/schedule", "no recurring"),
+        ({"schedule": {"cron": "* * * * *"}}, "/duration", "this has duration and schedule"),
+        ({"duration": None, "cron": "@daily", "every": "5m"}, "/cron", "this has cron and every"),
+        ({"duration": None, "schedule": {"cron": "61 * * * *"}}, "/schedule/cron", "61"),
+        ({"duration": None, "schedule": {"specs": [{"every": "1s"}, {}]}}, "/schedule/specs/1", "exactly one of"),
+        ({"duration": None, "schedule": {"every": "1s", "jiter": 1}}, "/schedule/jiter", "jiter"),
+        ({"duration": None, "cron": "61 * * * *"}, "/cron", "61"),
+        ({"duration": None, "every": "soon"}, "/every", "written as"),
+        ({"duration": None, "cron": "@daily", "timezone": "Europe/Berln"}, "/timezone", "Europe/Berln"),
+        ({"timezone": "Europe/Berlin"}, "/timezone", "goes with cron"),
         ({"metadata": [1]}, "/metadata", "JSON object"),
         ({"metadata": "text"}, "/metadata", "JSON object"),
         ({"metadata": {"a": "x" * METADATA_BYTES}}, "/metadata", "64 KiB"),

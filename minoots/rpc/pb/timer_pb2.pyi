@@ -13,6 +13,7 @@ A google.protobuf.Struct holds every number as a double: whole numbers up to 2^5
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -108,8 +109,10 @@ class Timer(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     ACTION_BUNDLE_FIELD_NUMBER: _builtins.int
     AGENT_BINDING_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
     OCCURRENCE_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    MISSED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A UUID of version 7."""
     tenant_id: _builtins.str
@@ -125,20 +128,22 @@ class Timer(_message.Message):
     cancelled_by: _builtins.str
     failure_reason: _builtins.str
     occurrence: _builtins.int
-    """Number 19 is kept for `schedule`.
-    How often it has fired.
-    """
+    """How often it has fired."""
     version: _builtins.int
     """Grows with every change of the timer: of two snapshots the one with the larger version is the newer."""
+    missed: _builtins.int
+    """How many occurrences of its schedule did not fire."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def fire_at(self) -> _timestamp_pb2.Timestamp:
-        """When it is to fire."""
+        """When it is to fire; of a recurring timer the next instant of its schedule, absent while it is being computed and
+        after the last.
+        """
 
     @_builtins.property
     def fired_at(self) -> _timestamp_pb2.Timestamp:
-        """When it fired."""
+        """When it fired; of a recurring timer the latest time."""
 
     @_builtins.property
     def settled_at(self) -> _timestamp_pb2.Timestamp:
@@ -162,6 +167,10 @@ class Timer(_message.Message):
     def agent_binding(self) -> Global___AgentBinding:
         """The agent to wake when it fires."""
 
+    @_builtins.property
+    def schedule(self) -> _struct_pb2.Struct:
+        """The schedule of a recurring timer, always with its `specs`; absent when it fires once."""
+
     def __init__(
         self,
         *,
@@ -183,12 +192,14 @@ class Timer(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         action_bundle: Global___ActionBundle | None = ...,
         agent_binding: Global___AgentBinding | None = ...,
+        schedule: _struct_pb2.Struct | None = ...,
         occurrence: _builtins.int = ...,
         version: _builtins.int = ...,
+        missed: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cancel_reason", b"_cancel_reason", "_cancelled_by", b"_cancelled_by", "_duration_ms", b"_duration_ms", "_failure_reason", b"_failure_reason", "_name", b"_name", "action_bundle", b"action_bundle", "agent_binding", b"agent_binding", "cancel_reason", b"cancel_reason", "cancelled_at", b"cancelled_at", "cancelled_by", b"cancelled_by", "created_at", b"created_at", "duration_ms", b"duration_ms", "failure_reason", b"failure_reason", "fire_at", b"fire_at", "fired_at", b"fired_at", "metadata", b"metadata", "name", b"name", "settled_at", b"settled_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cancel_reason", b"_cancel_reason", "_cancelled_by", b"_cancelled_by", "_duration_ms", b"_duration_ms", "_failure_reason", b"_failure_reason", "_name", b"_name", "action_bundle", b"action_bundle", "agent_binding", b"agent_binding", "cancel_reason", b"cancel_reason", "cancelled_at", b"cancelled_at", "cancelled_by", b"cancelled_by", "created_at", b"created_at", "duration_ms", b"duration_ms", "failure_reason", b"failure_reason", "fire_at", b"fire_at", "fired_at", b"fired_at", "metadata", b"metadata", "name", b"name", "schedule", b"schedule", "settled_at", b"settled_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cancel_reason", b"_cancel_reason", "_cancelled_by", b"_cancelled_by", "_duration_ms", b"_duration_ms", "_failure_reason", b"_failure_reason", "_name", b"_name", "action_bundle", b"action_bundle", "agent_binding", b"agent_binding", "cancel_reason", b"cancel_reason", "cancelled_at", b"cancelled_at", "cancelled_by", b"cancelled_by", "created_at", b"created_at", "duration_ms", b"duration_ms", "failure_reason", b"failure_reason", "fire_at", b"fire_at", "fired_at", b"fired_at", "id", b"id", "labels", b"labels", "metadata", b"metadata", "name", b"name", "occurrence", b"occurrence", "requested_by", b"requested_by", "settled_at", b"settled_at", "status", b"status", "tenant_id", b"tenant_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cancel_reason", b"_cancel_reason", "_cancelled_by", b"_cancelled_by", "_duration_ms", b"_duration_ms", "_failure_reason", b"_failure_reason", "_name", b"_name", "action_bundle", b"action_bundle", "agent_binding", b"agent_binding", "cancel_reason", b"cancel_reason", "cancelled_at", b"cancelled_at", "cancelled_by", b"cancelled_by", "created_at", b"created_at", "duration_ms", b"duration_ms", "failure_reason", b"failure_reason", "fire_at", b"fire_at", "fired_at", b"fired_at", "id", b"id", "labels", b"labels", "metadata", b"metadata", "missed", b"missed", "name", b"name", "occurrence", b"occurrence", "requested_by", b"requested_by", "schedule", b"schedule", "settled_at", b"settled_at", "status", b"status", "tenant_id", b"tenant_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cancel_reason: _TypeAlias = _typing.Literal["cancel_reason"]  # noqa: Y015
     _WhichOneofArgType__cancel_reason: _TypeAlias = _typing.Literal["_cancel_reason", b"_cancel_reason"]  # noqa: Y015
@@ -671,12 +682,13 @@ class TimerScheduleRequest(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     AGENT_BINDING_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     requested_by: _builtins.str
     """Who asks for it; required."""
     name: _builtins.str
     duration_ms: _builtins.int
-    """One of `duration_ms` and `fire_time`. The duration begins when the timer is created, by the database's clock."""
+    """One of `duration_ms`, `fire_time` and `schedule`. The duration begins when the timer is created, by the database's clock."""
     idempotency_key: _builtins.str
     """A repetition under the same key (per tenant, for 24 hours) is answered with the first answer."""
     @_builtins.property
@@ -691,6 +703,12 @@ class TimerScheduleRequest(_message.Message):
     def metadata(self) -> _struct_pb2.Struct: ...
     @_builtins.property
     def agent_binding(self) -> Global___AgentBinding: ...
+    @_builtins.property
+    def schedule(self) -> _struct_pb2.Struct:
+        """A recurring timer, as REST takes it: {"specs": [{"cron": "0 9 * * 1-5", "timezone": "Europe/Berlin"}], …}, or short
+        {"cron": "0 9 * * 1-5"}, {"every": "15m"}.
+        """
+
     def __init__(
         self,
         *,
@@ -704,10 +722,11 @@ class TimerScheduleRequest(_message.Message):
         metadata: _struct_pb2.Struct | None = ...,
         agent_binding: Global___AgentBinding | None = ...,
         idempotency_key: _builtins.str | None = ...,
+        schedule: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms", "_idempotency_key", b"_idempotency_key", "_name", b"_name", "action_bundle", b"action_bundle", "agent_binding", b"agent_binding", "duration_ms", b"duration_ms", "fire_time", b"fire_time", "idempotency_key", b"idempotency_key", "metadata", b"metadata", "name", b"name"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms", "_idempotency_key", b"_idempotency_key", "_name", b"_name", "action_bundle", b"action_bundle", "agent_binding", b"agent_binding", "duration_ms", b"duration_ms", "fire_time", b"fire_time", "idempotency_key", b"idempotency_key", "metadata", b"metadata", "name", b"name", "schedule", b"schedule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms", "_idempotency_key", b"_idempotency_key", "_name", b"_name", "action_bundle", b"action_bundle", "agent_binding", b"agent_binding", "duration_ms", b"duration_ms", "fire_time", b"fire_time", "idempotency_key", b"idempotency_key", "labels", b"labels", "metadata", b"metadata", "name", b"name", "requested_by", b"requested_by", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms", "_idempotency_key", b"_idempotency_key", "_name", b"_name", "action_bundle", b"action_bundle", "agent_binding", b"agent_binding", "duration_ms", b"duration_ms", "fire_time", b"fire_time", "idempotency_key", b"idempotency_key", "labels", b"labels", "metadata", b"metadata", "name", b"name", "requested_by", b"requested_by", "schedule", b"schedule", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__duration_ms: _TypeAlias = _typing.Literal["duration_ms"]  # noqa: Y015
     _WhichOneofArgType__duration_ms: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms"]  # noqa: Y015
@@ -950,6 +969,466 @@ class TimerCancelRequest(_message.Message):
 Global___TimerCancelRequest: _TypeAlias = TimerCancelRequest  # noqa: Y015
 
 @_typing.final
+class TimerPauseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    TIMER_ID_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    timer_id: _builtins.str
+    requested_by: _builtins.str
+    """Who pauses it."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        timer_id: _builtins.str = ...,
+        requested_by: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_requested_by", b"_requested_by", "requested_by", b"requested_by"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_requested_by", b"_requested_by", "requested_by", b"requested_by", "tenant_id", b"tenant_id", "timer_id", b"timer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__requested_by: _TypeAlias = _typing.Literal["requested_by"]  # noqa: Y015
+    _WhichOneofArgType__requested_by: _TypeAlias = _typing.Literal["_requested_by", b"_requested_by"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__requested_by) -> _WhichOneofReturnType__requested_by | None: ...
+
+Global___TimerPauseRequest: _TypeAlias = TimerPauseRequest  # noqa: Y015
+
+@_typing.final
+class TimerResumeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    TIMER_ID_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    CATCH_UP_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    timer_id: _builtins.str
+    requested_by: _builtins.str
+    """Who resumes it."""
+    catch_up: _builtins.bool
+    """Whether what came due during the pause is caught up with, as the schedule's `catchUp` says; else it is missed, and a
+    recurring timer goes on with its next instant.
+    """
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        timer_id: _builtins.str = ...,
+        requested_by: _builtins.str | None = ...,
+        catch_up: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_catch_up", b"_catch_up", "_requested_by", b"_requested_by", "catch_up", b"catch_up", "requested_by", b"requested_by"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catch_up", b"_catch_up", "_requested_by", b"_requested_by", "catch_up", b"catch_up", "requested_by", b"requested_by", "tenant_id", b"tenant_id", "timer_id", b"timer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__catch_up: _TypeAlias = _typing.Literal["catch_up"]  # noqa: Y015
+    _WhichOneofArgType__catch_up: _TypeAlias = _typing.Literal["_catch_up", b"_catch_up"]  # noqa: Y015
+    _WhichOneofReturnType__requested_by: _TypeAlias = _typing.Literal["requested_by"]  # noqa: Y015
+    _WhichOneofArgType__requested_by: _TypeAlias = _typing.Literal["_requested_by", b"_requested_by"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__catch_up) -> _WhichOneofReturnType__catch_up | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__requested_by) -> _WhichOneofReturnType__requested_by | None: ...
+
+Global___TimerResumeRequest: _TypeAlias = TimerResumeRequest  # noqa: Y015
+
+@_typing.final
+class TimerRescheduleRequest(_message.Message):
+    """One of `duration_ms`, `fire_time` and `schedule`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    TIMER_ID_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    DURATION_MS_FIELD_NUMBER: _builtins.int
+    FIRE_TIME_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    timer_id: _builtins.str
+    requested_by: _builtins.str
+    """Who reschedules it."""
+    duration_ms: _builtins.int
+    """From now, by the database's clock. Of a recurring timer this, or `fire_time`, moves the next occurrence only."""
+    @_builtins.property
+    def fire_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def schedule(self) -> _struct_pb2.Struct:
+        """From now on it recurs by this one."""
+
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        timer_id: _builtins.str = ...,
+        requested_by: _builtins.str | None = ...,
+        duration_ms: _builtins.int | None = ...,
+        fire_time: _timestamp_pb2.Timestamp | None = ...,
+        schedule: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms", "_requested_by", b"_requested_by", "duration_ms", b"duration_ms", "fire_time", b"fire_time", "requested_by", b"requested_by", "schedule", b"schedule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms", "_requested_by", b"_requested_by", "duration_ms", b"duration_ms", "fire_time", b"fire_time", "requested_by", b"requested_by", "schedule", b"schedule", "tenant_id", b"tenant_id", "timer_id", b"timer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__duration_ms: _TypeAlias = _typing.Literal["duration_ms"]  # noqa: Y015
+    _WhichOneofArgType__duration_ms: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms"]  # noqa: Y015
+    _WhichOneofReturnType__requested_by: _TypeAlias = _typing.Literal["requested_by"]  # noqa: Y015
+    _WhichOneofArgType__requested_by: _TypeAlias = _typing.Literal["_requested_by", b"_requested_by"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__duration_ms) -> _WhichOneofReturnType__duration_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__requested_by) -> _WhichOneofReturnType__requested_by | None: ...
+
+Global___TimerRescheduleRequest: _TypeAlias = TimerRescheduleRequest  # noqa: Y015
+
+@_typing.final
+class TimerFireRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    TIMER_ID_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    timer_id: _builtins.str
+    requested_by: _builtins.str
+    """Who fires it."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        timer_id: _builtins.str = ...,
+        requested_by: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_requested_by", b"_requested_by", "requested_by", b"requested_by"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_requested_by", b"_requested_by", "requested_by", b"requested_by", "tenant_id", b"tenant_id", "timer_id", b"timer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__requested_by: _TypeAlias = _typing.Literal["requested_by"]  # noqa: Y015
+    _WhichOneofArgType__requested_by: _TypeAlias = _typing.Literal["_requested_by", b"_requested_by"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__requested_by) -> _WhichOneofReturnType__requested_by | None: ...
+
+Global___TimerFireRequest: _TypeAlias = TimerFireRequest  # noqa: Y015
+
+@_typing.final
+class TimerUpdateRequest(_message.Message):
+    """Each field that is changed is replaced as a whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    TIMER_ID_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DURATION_MS_FIELD_NUMBER: _builtins.int
+    FIRE_TIME_FIELD_NUMBER: _builtins.int
+    ACTION_BUNDLE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    AGENT_BINDING_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    IF_VERSION_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    timer_id: _builtins.str
+    requested_by: _builtins.str
+    """Who changes it; who asked for the timer stays."""
+    name: _builtins.str
+    duration_ms: _builtins.int
+    """At most one of `duration_ms`, `fire_time` and `schedule`; to clear `schedule` takes one of the others, and the timer
+    fires once then.
+    """
+    if_version: _builtins.int
+    """The version that the timer has to be in, as `Timer.version` shows it; else nothing is changed, and the status is
+    ABORTED: get it again, and decide on what it is now.
+    """
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Which fields to change: name, duration_ms, fire_time, action_bundle, labels, metadata, agent_binding, schedule. One
+        that is named here and absent below is cleared; what is below and not named here is passed by. `*` names all of
+        them, of the three that say when only the one that is given. Without a mask the fields that are given are changed,
+        and none can be cleared.
+        """
+
+    @_builtins.property
+    def fire_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def action_bundle(self) -> Global___ActionBundle: ...
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def metadata(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def agent_binding(self) -> Global___AgentBinding: ...
+    @_builtins.property
+    def schedule(self) -> _struct_pb2.Struct: ...
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        timer_id: _builtins.str = ...,
+        requested_by: _builtins.str | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        name: _builtins.str | None = ...,
+        duration_ms: _builtins.int | None = ...,
+        fire_time: _timestamp_pb2.Timestamp | None = ...,
+        action_bundle: Global___ActionBundle | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        metadata: _struct_pb2.Struct | None = ...,
+        agent_binding: Global___AgentBinding | None = ...,
+        schedule: _struct_pb2.Struct | None = ...,
+        if_version: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms", "_if_version", b"_if_version", "_name", b"_name", "_requested_by", b"_requested_by", "action_bundle", b"action_bundle", "agent_binding", b"agent_binding", "duration_ms", b"duration_ms", "fire_time", b"fire_time", "if_version", b"if_version", "metadata", b"metadata", "name", b"name", "requested_by", b"requested_by", "schedule", b"schedule", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms", "_if_version", b"_if_version", "_name", b"_name", "_requested_by", b"_requested_by", "action_bundle", b"action_bundle", "agent_binding", b"agent_binding", "duration_ms", b"duration_ms", "fire_time", b"fire_time", "if_version", b"if_version", "labels", b"labels", "metadata", b"metadata", "name", b"name", "requested_by", b"requested_by", "schedule", b"schedule", "tenant_id", b"tenant_id", "timer_id", b"timer_id", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__duration_ms: _TypeAlias = _typing.Literal["duration_ms"]  # noqa: Y015
+    _WhichOneofArgType__duration_ms: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms"]  # noqa: Y015
+    _WhichOneofReturnType__if_version: _TypeAlias = _typing.Literal["if_version"]  # noqa: Y015
+    _WhichOneofArgType__if_version: _TypeAlias = _typing.Literal["_if_version", b"_if_version"]  # noqa: Y015
+    _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
+    _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__requested_by: _TypeAlias = _typing.Literal["requested_by"]  # noqa: Y015
+    _WhichOneofArgType__requested_by: _TypeAlias = _typing.Literal["_requested_by", b"_requested_by"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__duration_ms) -> _WhichOneofReturnType__duration_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__if_version) -> _WhichOneofReturnType__if_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__requested_by) -> _WhichOneofReturnType__requested_by | None: ...
+
+Global___TimerUpdateRequest: _TypeAlias = TimerUpdateRequest  # noqa: Y015
+
+@_typing.final
+class TimerPutRequest(_message.Message):
+    """As TimerScheduleRequest. What is not given has its default, in a timer that is replaced as well."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DURATION_MS_FIELD_NUMBER: _builtins.int
+    FIRE_TIME_FIELD_NUMBER: _builtins.int
+    ACTION_BUNDLE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    AGENT_BINDING_FIELD_NUMBER: _builtins.int
+    IF_VERSION_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    requested_by: _builtins.str
+    """Who asks for it; required."""
+    name: _builtins.str
+    """Required. Among a tenant's waiting timers that were made by PutTimer names are unique."""
+    duration_ms: _builtins.int
+    """One of `duration_ms`, `fire_time` and `schedule`. A duration begins now; a schedule that is the same as before goes
+    on undisturbed.
+    """
+    if_version: _builtins.int
+    """The version that the timer has to be in, 0 for any, so that none is created; else the status is ABORTED."""
+    @_builtins.property
+    def fire_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def action_bundle(self) -> Global___ActionBundle: ...
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def metadata(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def agent_binding(self) -> Global___AgentBinding: ...
+    @_builtins.property
+    def schedule(self) -> _struct_pb2.Struct: ...
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        requested_by: _builtins.str = ...,
+        name: _builtins.str | None = ...,
+        duration_ms: _builtins.int | None = ...,
+        fire_time: _timestamp_pb2.Timestamp | None = ...,
+        action_bundle: Global___ActionBundle | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        metadata: _struct_pb2.Struct | None = ...,
+        agent_binding: Global___AgentBinding | None = ...,
+        if_version: _builtins.int | None = ...,
+        schedule: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms", "_if_version", b"_if_version", "_name", b"_name", "action_bundle", b"action_bundle", "agent_binding", b"agent_binding", "duration_ms", b"duration_ms", "fire_time", b"fire_time", "if_version", b"if_version", "metadata", b"metadata", "name", b"name", "schedule", b"schedule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms", "_if_version", b"_if_version", "_name", b"_name", "action_bundle", b"action_bundle", "agent_binding", b"agent_binding", "duration_ms", b"duration_ms", "fire_time", b"fire_time", "if_version", b"if_version", "labels", b"labels", "metadata", b"metadata", "name", b"name", "requested_by", b"requested_by", "schedule", b"schedule", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__duration_ms: _TypeAlias = _typing.Literal["duration_ms"]  # noqa: Y015
+    _WhichOneofArgType__duration_ms: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms"]  # noqa: Y015
+    _WhichOneofReturnType__if_version: _TypeAlias = _typing.Literal["if_version"]  # noqa: Y015
+    _WhichOneofArgType__if_version: _TypeAlias = _typing.Literal["_if_version", b"_if_version"]  # noqa: Y015
+    _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
+    _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__duration_ms) -> _WhichOneofReturnType__duration_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__if_version) -> _WhichOneofReturnType__if_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+
+Global___TimerPutRequest: _TypeAlias = TimerPutRequest  # noqa: Y015
+
+@_typing.final
+class TimerPutResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIMER_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
+    created: _builtins.bool
+    """Whether it is a new one."""
+    @_builtins.property
+    def timer(self) -> Global___Timer: ...
+    def __init__(
+        self,
+        *,
+        timer: Global___Timer | None = ...,
+        created: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timer", b"timer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "timer", b"timer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimerPutResponse: _TypeAlias = TimerPutResponse  # noqa: Y015
+
+@_typing.final
+class SchedulePreviewRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Not needed: a schedule is nobody's until a timer has it."""
+    count: _builtins.int
+    """1 to 100; 10 when it is 0."""
+    @_builtins.property
+    def schedule(self) -> _struct_pb2.Struct:
+        """As TimerScheduleRequest takes it."""
+
+    @_builtins.property
+    def after(self) -> _timestamp_pb2.Timestamp:
+        """The instants after this one; after now when it is absent."""
+
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        schedule: _struct_pb2.Struct | None = ...,
+        after: _timestamp_pb2.Timestamp | None = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "schedule", b"schedule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "count", b"count", "schedule", b"schedule", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SchedulePreviewRequest: _TypeAlias = SchedulePreviewRequest  # noqa: Y015
+
+@_typing.final
+class SchedulePreviewResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScheduledInstant]: ...
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___ScheduledInstant] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SchedulePreviewResponse: _TypeAlias = SchedulePreviewResponse  # noqa: Y015
+
+@_typing.final
+class ScheduledInstant(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_FIELD_NUMBER: _builtins.int
+    LOCAL_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    local: _builtins.str
+    """The same on the clocks of the schedule's zone, RFC 3339."""
+    note: _builtins.str
+    """What a change of the zone's clocks did to it."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        local: _builtins.str = ...,
+        note: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "at", b"at", "note", b"note"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "at", b"at", "local", b"local", "note", b"note"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
+
+Global___ScheduledInstant: _TypeAlias = ScheduledInstant  # noqa: Y015
+
+@_typing.final
 class FiringListRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1083,6 +1562,7 @@ class TimerEvent(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
+    MISSED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A UUID of version 7; empty on a notice."""
     type: _builtins.str
@@ -1110,6 +1590,10 @@ class TimerEvent(_message.Message):
     def firing(self) -> Global___Firing: ...
     @_builtins.property
     def delivery(self) -> Global___Delivery: ...
+    @_builtins.property
+    def missed(self) -> Global___Missed:
+        """Only in minoots.timer.missed."""
+
     def __init__(
         self,
         *,
@@ -1126,10 +1610,11 @@ class TimerEvent(_message.Message):
         traceparent: _builtins.str | None = ...,
         resume_token: _builtins.str = ...,
         truncated: _builtins.bool = ...,
+        missed: Global___Missed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "_traceparent", b"_traceparent", "delivery", b"delivery", "firing", b"firing", "reason", b"reason", "time", b"time", "timer", b"timer", "traceparent", b"traceparent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "_traceparent", b"_traceparent", "delivery", b"delivery", "firing", b"firing", "missed", b"missed", "reason", b"reason", "time", b"time", "timer", b"timer", "traceparent", b"traceparent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "_traceparent", b"_traceparent", "delivery", b"delivery", "firing", b"firing", "id", b"id", "reason", b"reason", "resume_token", b"resume_token", "source", b"source", "subject", b"subject", "tenant_id", b"tenant_id", "time", b"time", "timer", b"timer", "traceparent", b"traceparent", "truncated", b"truncated", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "_traceparent", b"_traceparent", "delivery", b"delivery", "firing", b"firing", "id", b"id", "missed", b"missed", "reason", b"reason", "resume_token", b"resume_token", "source", b"source", "subject", b"subject", "tenant_id", b"tenant_id", "time", b"time", "timer", b"timer", "traceparent", b"traceparent", "truncated", b"truncated", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
     _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
@@ -1141,3 +1626,38 @@ class TimerEvent(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__traceparent) -> _WhichOneofReturnType__traceparent | None: ...
 
 Global___TimerEvent: _TypeAlias = TimerEvent  # noqa: Y015
+
+@_typing.final
+class Missed(_message.Message):
+    """A run of occurrences of a recurring timer that did not fire."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_TIME_FIELD_NUMBER: _builtins.int
+    TO_TIME_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    reason: _builtins.str
+    """Why: late, running, paused."""
+    @_builtins.property
+    def from_time(self) -> _timestamp_pb2.Timestamp:
+        """The first and the last instant of the run."""
+
+    @_builtins.property
+    def to_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        from_time: _timestamp_pb2.Timestamp | None = ...,
+        to_time: _timestamp_pb2.Timestamp | None = ...,
+        count: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["from_time", b"from_time", "to_time", b"to_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "from_time", b"from_time", "reason", b"reason", "to_time", b"to_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Missed: _TypeAlias = Missed  # noqa: Y015

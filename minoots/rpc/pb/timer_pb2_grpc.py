@@ -59,6 +59,41 @@ class HorologyKernelStub:
                 request_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerCancelRequest.SerializeToString,
                 response_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.Timer.FromString,
                 _registered_method=True)
+        self.PauseTimer = channel.unary_unary(
+                '/minoots.timer.v1.HorologyKernel/PauseTimer',
+                request_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerPauseRequest.SerializeToString,
+                response_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.Timer.FromString,
+                _registered_method=True)
+        self.ResumeTimer = channel.unary_unary(
+                '/minoots.timer.v1.HorologyKernel/ResumeTimer',
+                request_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerResumeRequest.SerializeToString,
+                response_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.Timer.FromString,
+                _registered_method=True)
+        self.RescheduleTimer = channel.unary_unary(
+                '/minoots.timer.v1.HorologyKernel/RescheduleTimer',
+                request_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerRescheduleRequest.SerializeToString,
+                response_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.Timer.FromString,
+                _registered_method=True)
+        self.FireTimer = channel.unary_unary(
+                '/minoots.timer.v1.HorologyKernel/FireTimer',
+                request_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerFireRequest.SerializeToString,
+                response_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.Timer.FromString,
+                _registered_method=True)
+        self.UpdateTimer = channel.unary_unary(
+                '/minoots.timer.v1.HorologyKernel/UpdateTimer',
+                request_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerUpdateRequest.SerializeToString,
+                response_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.Timer.FromString,
+                _registered_method=True)
+        self.PutTimer = channel.unary_unary(
+                '/minoots.timer.v1.HorologyKernel/PutTimer',
+                request_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerPutRequest.SerializeToString,
+                response_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerPutResponse.FromString,
+                _registered_method=True)
+        self.PreviewSchedule = channel.unary_unary(
+                '/minoots.timer.v1.HorologyKernel/PreviewSchedule',
+                request_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.SchedulePreviewRequest.SerializeToString,
+                response_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.SchedulePreviewResponse.FromString,
+                _registered_method=True)
         self.ListFirings = channel.unary_unary(
                 '/minoots.timer.v1.HorologyKernel/ListFirings',
                 request_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.FiringListRequest.SerializeToString,
@@ -108,6 +143,56 @@ class HorologyKernelServicer:
 
     def CancelTimer(self, request, context):
         """Cancel a timer that has not fired. Cancelled already is answered as it is; FAILED_PRECONDITION once it has fired.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseTimer(self, request, context):
+        """Hold a timer back: a paused one does not fire. Paused already is answered as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeTimer(self, request, context):
+        """Let a paused timer go on. Scheduled already is answered as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RescheduleTimer(self, request, context):
+        """Give a waiting timer another instant, or another schedule.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FireTimer(self, request, context):
+        """Fire a waiting timer now: one that fires once has fired then; of a recurring one it is an occurrence more, and the
+        next one stays where it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateTimer(self, request, context):
+        """Change fields of a waiting timer in place; FAILED_PRECONDITION once it has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutTimer(self, request, context):
+        """Create a timer by its name, or replace the waiting one that was put under this name: same id, the next version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewSchedule(self, request, context):
+        """The next instants of a schedule, as the kernel would compute them; INVALID_ARGUMENT for one that can never fire.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,6 +248,41 @@ def add_HorologyKernelServicer_to_server(servicer, server):
                     servicer.CancelTimer,
                     request_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerCancelRequest.FromString,
                     response_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.Timer.SerializeToString,
+            ),
+            'PauseTimer': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseTimer,
+                    request_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerPauseRequest.FromString,
+                    response_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.Timer.SerializeToString,
+            ),
+            'ResumeTimer': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeTimer,
+                    request_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerResumeRequest.FromString,
+                    response_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.Timer.SerializeToString,
+            ),
+            'RescheduleTimer': grpc.unary_unary_rpc_method_handler(
+                    servicer.RescheduleTimer,
+                    request_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerRescheduleRequest.FromString,
+                    response_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.Timer.SerializeToString,
+            ),
+            'FireTimer': grpc.unary_unary_rpc_method_handler(
+                    servicer.FireTimer,
+                    request_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerFireRequest.FromString,
+                    response_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.Timer.SerializeToString,
+            ),
+            'UpdateTimer': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTimer,
+                    request_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerUpdateRequest.FromString,
+                    response_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.Timer.SerializeToString,
+            ),
+            'PutTimer': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutTimer,
+                    request_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerPutRequest.FromString,
+                    response_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerPutResponse.SerializeToString,
+            ),
+            'PreviewSchedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewSchedule,
+                    request_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.SchedulePreviewRequest.FromString,
+                    response_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.SchedulePreviewResponse.SerializeToString,
             ),
             'ListFirings': grpc.unary_unary_rpc_method_handler(
                     servicer.ListFirings,
@@ -315,6 +435,195 @@ class HorologyKernel:
             '/minoots.timer.v1.HorologyKernel/CancelTimer',
             minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerCancelRequest.SerializeToString,
             minoots_dot_rpc_dot_pb_dot_timer__pb2.Timer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseTimer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minoots.timer.v1.HorologyKernel/PauseTimer',
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerPauseRequest.SerializeToString,
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.Timer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeTimer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minoots.timer.v1.HorologyKernel/ResumeTimer',
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerResumeRequest.SerializeToString,
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.Timer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RescheduleTimer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minoots.timer.v1.HorologyKernel/RescheduleTimer',
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerRescheduleRequest.SerializeToString,
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.Timer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FireTimer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minoots.timer.v1.HorologyKernel/FireTimer',
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerFireRequest.SerializeToString,
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.Timer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateTimer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minoots.timer.v1.HorologyKernel/UpdateTimer',
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerUpdateRequest.SerializeToString,
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.Timer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutTimer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minoots.timer.v1.HorologyKernel/PutTimer',
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerPutRequest.SerializeToString,
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerPutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewSchedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minoots.timer.v1.HorologyKernel/PreviewSchedule',
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.SchedulePreviewRequest.SerializeToString,
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.SchedulePreviewResponse.FromString,
             options,
             channel_credentials,
             insecure,

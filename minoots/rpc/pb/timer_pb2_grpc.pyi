@@ -48,6 +48,22 @@ class HorologyKernelStub:
     """The tenant's timers, the newest first."""
     CancelTimer: _grpc.UnaryUnaryMultiCallable[_timer_pb2.TimerCancelRequest, _timer_pb2.Timer]
     """Cancel a timer that has not fired. Cancelled already is answered as it is; FAILED_PRECONDITION once it has fired."""
+    PauseTimer: _grpc.UnaryUnaryMultiCallable[_timer_pb2.TimerPauseRequest, _timer_pb2.Timer]
+    """Hold a timer back: a paused one does not fire. Paused already is answered as it is."""
+    ResumeTimer: _grpc.UnaryUnaryMultiCallable[_timer_pb2.TimerResumeRequest, _timer_pb2.Timer]
+    """Let a paused timer go on. Scheduled already is answered as it is."""
+    RescheduleTimer: _grpc.UnaryUnaryMultiCallable[_timer_pb2.TimerRescheduleRequest, _timer_pb2.Timer]
+    """Give a waiting timer another instant, or another schedule."""
+    FireTimer: _grpc.UnaryUnaryMultiCallable[_timer_pb2.TimerFireRequest, _timer_pb2.Timer]
+    """Fire a waiting timer now: one that fires once has fired then; of a recurring one it is an occurrence more, and the
+    next one stays where it is.
+    """
+    UpdateTimer: _grpc.UnaryUnaryMultiCallable[_timer_pb2.TimerUpdateRequest, _timer_pb2.Timer]
+    """Change fields of a waiting timer in place; FAILED_PRECONDITION once it has ended."""
+    PutTimer: _grpc.UnaryUnaryMultiCallable[_timer_pb2.TimerPutRequest, _timer_pb2.TimerPutResponse]
+    """Create a timer by its name, or replace the waiting one that was put under this name: same id, the next version."""
+    PreviewSchedule: _grpc.UnaryUnaryMultiCallable[_timer_pb2.SchedulePreviewRequest, _timer_pb2.SchedulePreviewResponse]
+    """The next instants of a schedule, as the kernel would compute them; INVALID_ARGUMENT for one that can never fire."""
     ListFirings: _grpc.UnaryUnaryMultiCallable[_timer_pb2.FiringListRequest, _timer_pb2.FiringListResponse]
     """A timer's firings, the latest first, without their deliveries."""
     GetFiring: _grpc.UnaryUnaryMultiCallable[_timer_pb2.FiringGetRequest, _timer_pb2.Firing]
@@ -70,6 +86,22 @@ class HorologyKernelAsyncStub(HorologyKernelStub):
     """The tenant's timers, the newest first."""
     CancelTimer: _aio.UnaryUnaryMultiCallable[_timer_pb2.TimerCancelRequest, _timer_pb2.Timer]  # type: ignore[assignment]
     """Cancel a timer that has not fired. Cancelled already is answered as it is; FAILED_PRECONDITION once it has fired."""
+    PauseTimer: _aio.UnaryUnaryMultiCallable[_timer_pb2.TimerPauseRequest, _timer_pb2.Timer]  # type: ignore[assignment]
+    """Hold a timer back: a paused one does not fire. Paused already is answered as it is."""
+    ResumeTimer: _aio.UnaryUnaryMultiCallable[_timer_pb2.TimerResumeRequest, _timer_pb2.Timer]  # type: ignore[assignment]
+    """Let a paused timer go on. Scheduled already is answered as it is."""
+    RescheduleTimer: _aio.UnaryUnaryMultiCallable[_timer_pb2.TimerRescheduleRequest, _timer_pb2.Timer]  # type: ignore[assignment]
+    """Give a waiting timer another instant, or another schedule."""
+    FireTimer: _aio.UnaryUnaryMultiCallable[_timer_pb2.TimerFireRequest, _timer_pb2.Timer]  # type: ignore[assignment]
+    """Fire a waiting timer now: one that fires once has fired then; of a recurring one it is an occurrence more, and the
+    next one stays where it is.
+    """
+    UpdateTimer: _aio.UnaryUnaryMultiCallable[_timer_pb2.TimerUpdateRequest, _timer_pb2.Timer]  # type: ignore[assignment]
+    """Change fields of a waiting timer in place; FAILED_PRECONDITION once it has ended."""
+    PutTimer: _aio.UnaryUnaryMultiCallable[_timer_pb2.TimerPutRequest, _timer_pb2.TimerPutResponse]  # type: ignore[assignment]
+    """Create a timer by its name, or replace the waiting one that was put under this name: same id, the next version."""
+    PreviewSchedule: _aio.UnaryUnaryMultiCallable[_timer_pb2.SchedulePreviewRequest, _timer_pb2.SchedulePreviewResponse]  # type: ignore[assignment]
+    """The next instants of a schedule, as the kernel would compute them; INVALID_ARGUMENT for one that can never fire."""
     ListFirings: _aio.UnaryUnaryMultiCallable[_timer_pb2.FiringListRequest, _timer_pb2.FiringListResponse]  # type: ignore[assignment]
     """A timer's firings, the latest first, without their deliveries."""
     GetFiring: _aio.UnaryUnaryMultiCallable[_timer_pb2.FiringGetRequest, _timer_pb2.Firing]  # type: ignore[assignment]
@@ -119,6 +151,64 @@ class HorologyKernelServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_timer_pb2.Timer, _abc.Awaitable[_timer_pb2.Timer]]:
         """Cancel a timer that has not fired. Cancelled already is answered as it is; FAILED_PRECONDITION once it has fired."""
+
+    @_abc_1.abstractmethod
+    def PauseTimer(
+        self,
+        request: _timer_pb2.TimerPauseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_timer_pb2.Timer, _abc.Awaitable[_timer_pb2.Timer]]:
+        """Hold a timer back: a paused one does not fire. Paused already is answered as it is."""
+
+    @_abc_1.abstractmethod
+    def ResumeTimer(
+        self,
+        request: _timer_pb2.TimerResumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_timer_pb2.Timer, _abc.Awaitable[_timer_pb2.Timer]]:
+        """Let a paused timer go on. Scheduled already is answered as it is."""
+
+    @_abc_1.abstractmethod
+    def RescheduleTimer(
+        self,
+        request: _timer_pb2.TimerRescheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_timer_pb2.Timer, _abc.Awaitable[_timer_pb2.Timer]]:
+        """Give a waiting timer another instant, or another schedule."""
+
+    @_abc_1.abstractmethod
+    def FireTimer(
+        self,
+        request: _timer_pb2.TimerFireRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_timer_pb2.Timer, _abc.Awaitable[_timer_pb2.Timer]]:
+        """Fire a waiting timer now: one that fires once has fired then; of a recurring one it is an occurrence more, and the
+        next one stays where it is.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateTimer(
+        self,
+        request: _timer_pb2.TimerUpdateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_timer_pb2.Timer, _abc.Awaitable[_timer_pb2.Timer]]:
+        """Change fields of a waiting timer in place; FAILED_PRECONDITION once it has ended."""
+
+    @_abc_1.abstractmethod
+    def PutTimer(
+        self,
+        request: _timer_pb2.TimerPutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_timer_pb2.TimerPutResponse, _abc.Awaitable[_timer_pb2.TimerPutResponse]]:
+        """Create a timer by its name, or replace the waiting one that was put under this name: same id, the next version."""
+
+    @_abc_1.abstractmethod
+    def PreviewSchedule(
+        self,
+        request: _timer_pb2.SchedulePreviewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_timer_pb2.SchedulePreviewResponse, _abc.Awaitable[_timer_pb2.SchedulePreviewResponse]]:
+        """The next instants of a schedule, as the kernel would compute them; INVALID_ARGUMENT for one that can never fire."""
 
     @_abc_1.abstractmethod
     def ListFirings(
