@@ -40,7 +40,7 @@ define INSTALL
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check proto lock clean runtime development
+.PHONY: help up test bench check proto lock clean runtime development
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
@@ -53,6 +53,9 @@ test: development ## run the tests and show the coverage (ARGS="-k NAME")
 	@$(BIN)/python -m coverage erase
 	@status=0; $(BIN)/python -m coverage run -m pytest $(ARGS) || status=$$?; \
 		$(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report; exit $$status
+
+bench: development ## measure (ARGS="fire", ARGS="lateness --rate 4000 --plot lateness.png")
+	@$(BIN)/minoots bench $(ARGS)
 
 check: development ## format, lint, types, import rules, generated code
 	$(BIN)/ruff format --check .
