@@ -49,7 +49,10 @@ help: ## show this list
 up: runtime ## run everything on this machine; Ctrl-C stops it (ARGS="--data-dir DIR")
 	@exec $(BIN)/minoots up $(ARGS)
 
-test: development ## run the tests and show the coverage (ARGS="-k NAME")
+test: development ## run the tests (ARGS="-k NAME")
+	@$(BIN)/python -m pytest $(ARGS)
+
+coverage: development ## run the tests and show the coverage; takes half as long again
 	@$(BIN)/python -m coverage erase
 	@status=0; $(BIN)/python -m coverage run -m pytest $(ARGS) || status=$$?; \
 		$(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report; exit $$status
