@@ -75,7 +75,7 @@ async def race_cancels(sql: Sql, timers: list[UUID], url: str) -> dict[UUID, int
     chosen = rng.sample(timers, CANCELS)
     offset = time.time() - asyncio.get_running_loop().time()
     due: dict[UUID, datetime] = {
-        row["id"]: row["due_at"] for row in await sql.fetch("select id, due_at from minoots.timers")
+        row["id"]: row["due_at"] for row in await sql.fetch("select id, fire_at as due_at from minoots.timers")
     }
     answers: dict[UUID, int] = {}
 
