@@ -112,7 +112,7 @@ def plan_ahead(schedule: Schedule, after: datetime, runs: int = 0) -> Plan:
     if wanted <= 0:
         return Plan([], True)
     found: list[datetime] = []
-    for instant in islice(following(schedule, after, after), wanted):
+    for instant in islice(following(schedule, after), wanted):
         if found and instant - found[0] > PLAN_SPAN:
             return Plan(found, False)
         found.append(instant)
@@ -237,7 +237,7 @@ def plan_anew(timer: Recurring, schedule: Schedule) -> Step:
 
 
 def _as_read(timer: Recurring, schedule: Schedule) -> dict[str, Any]:
-    jitter = jitter_of(schedule, timer.id, timer.created_at)
+    jitter = jitter_of(schedule, timer.id)
     return {"jitter_ms": jitter // timedelta(milliseconds=1), "canonical": schedule_text(schedule)}
 
 

@@ -11,8 +11,7 @@ import structlog
 from minoots.clock import Clock
 from minoots.kernel.low_water import LowWater
 from minoots.kernel.recurring import fire_recurring
-from minoots.store import firings
-from minoots.store.changes import current_instant
+from minoots.store import firings, installation
 from minoots.store.database import ROW_ERRORS, Connection, Database, describe_refusal
 from minoots.store.firings import START, Mark
 
@@ -143,7 +142,7 @@ class Kernel:
         When the database's clock was set back, the mark follows it: else all that falls due would lie below.
         """
         async with self._db.connection() as connection:
-            self._water.keep_up_with(await current_instant(self._db, connection))
+            self._water.keep_up_with(await installation.current_instant(self._db, connection))
         done, first, _ = await self._fire_from(START)
         if first is not None and done.claimed == self._batch and first < self._water.mark:
             self._water.lower(Mark(first.due_at, START.id))

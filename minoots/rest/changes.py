@@ -1,5 +1,8 @@
 """The calls that change a timer which waits, in place or by name."""
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
 from litestar.handlers import HTTPRouteHandler
 
 from minoots.access.keys import Keys
@@ -27,6 +30,9 @@ from minoots.service.changes import TimerChanges
 from minoots.service.plans import beside
 
 _BODY_TENANT = "the body's tenantId"
+
+Asked = TypeVar("Asked", UpdateRequest, StepRequest, ResumeRequest, RescheduleRequest, TimerRequest)
+BodyReader = Callable[[HttpRequest, int], Awaitable[bytes]]
 
 
 class ChangeRoutes:
@@ -56,30 +62,21 @@ class ChangeRoutes:
 
     async def update(self, request: HttpRequest) -> Answer:
         scope = request.scope
-        caller = identify(self._keys, scope, "timers:write")
-        query = read_query(scope["query_string"], TENANT_ONLY)
-        asked = read_json(await read_body(request, BODY_BYTES), UpdateRequest)
-        tenant = choose_tenant(caller, scope, query, (_BODY_TENANT, asked.tenant_id))
+        tenant, asked = await self._read(request, UpdateRequest)
         timer_id = path_timer(scope["path_params"])
         changes = await beside(True, admit_update, asked)
         return timer_answer(await self._changes.update(tenant, timer_id, changes, if_match(scope)))
 
     async def pause(self, request: HttpRequest) -> Answer:
         scope = request.scope
-        caller = identify(self._keys, scope, "timers:write")
-        query = read_query(scope["query_string"], TENANT_ONLY)
-        asked = read_json(await read_optional_body(request, BODY_BYTES), StepRequest)
-        tenant = choose_tenant(caller, scope, query, (_BODY_TENANT, asked.tenant_id))
+        tenant, asked = await self._read(request, StepRequest, read_optional_body)
         return timer_answer(
             await self._changes.pause(tenant, path_timer(scope["path_params"]), asked.requested_by, if_match(scope))
         )
 
     async def resume(self, request: HttpRequest) -> Answer:
         scope = request.scope
-        caller = identify(self._keys, scope, "timers:write")
-        query = read_query(scope["query_string"], TENANT_ONLY)
-        asked = read_json(await read_optional_body(request, BODY_BYTES), ResumeRequest)
-        tenant = choose_tenant(caller, scope, query, (_BODY_TENANT, asked.tenant_id))
+        tenant, asked = await self._read(request, ResumeRequest, read_optional_body)
         timer_id = path_timer(scope["path_params"])
         return timer_answer(
             await self._changes.resume(tenant, timer_id, asked.catch_up is True, asked.requested_by, if_match(scope))
@@ -87,10 +84,7 @@ class ChangeRoutes:
 
     async def reschedule(self, request: HttpRequest) -> Answer:
         scope = request.scope
-        caller = identify(self._keys, scope, "timers:write")
-        query = read_query(scope["query_string"], TENANT_ONLY)
-        asked = read_json(await read_body(request, BODY_BYTES), RescheduleRequest)
-        tenant = choose_tenant(caller, scope, query, (_BODY_TENANT, asked.tenant_id))
+        tenant, asked = await self._read(request, RescheduleRequest)
         timer_id = path_timer(scope["path_params"])
         moved = await beside(asked.schedule is not None, admit_reschedule, asked)
         return timer_answer(
@@ -99,20 +93,14 @@ class ChangeRoutes:
 
     async def fire(self, request: HttpRequest) -> Answer:
         scope = request.scope
-        caller = identify(self._keys, scope, "timers:write")
-        query = read_query(scope["query_string"], TENANT_ONLY)
-        asked = read_json(await read_optional_body(request, BODY_BYTES), StepRequest)
-        tenant = choose_tenant(caller, scope, query, (_BODY_TENANT, asked.tenant_id))
+        tenant, asked = await self._read(request, StepRequest, read_optional_body)
         return timer_answer(
             await self._changes.fire(tenant, path_timer(scope["path_params"]), asked.requested_by, if_match(scope))
         )
 
     async def put(self, request: HttpRequest) -> Answer:
         scope = request.scope
-        caller = identify(self._keys, scope, "timers:write")
-        query = read_query(scope["query_string"], TENANT_ONLY)
-        wanted = read_json(await read_body(request, BODY_BYTES), TimerRequest)
-        tenant = choose_tenant(caller, scope, query, (_BODY_TENANT, wanted.tenant_id))
+        tenant, wanted = await self._read(request, TimerRequest)
         name = path_name(scope)
         if wanted.name is not None and wanted.name != name:
             raise MalformedRequest("the body's name is not the one in the path; leave it out", "/name")
@@ -120,3 +108,10 @@ class ChangeRoutes:
         new = await beside(wanted.schedule is not None, admit, wanted, traceparent(scope))
         timer, is_new = await self._changes.put(tenant, new, if_match(scope), only_new=is_only_new(scope))
         return created_answer(timer) if is_new else timer_answer(timer)
+
+    async def _read(self, request: HttpRequest, kind: type[Asked], read: BodyReader = read_body) -> tuple[str, Asked]:
+        """Who may change timers, and what is asked: the tenant, and the body as this kind."""
+        caller = identify(self._keys, request.scope, "timers:write")
+        query = read_query(request.scope["query_string"], TENANT_ONLY)
+        asked = read_json(await read(request, BODY_BYTES), kind)
+        return choose_tenant(caller, request.scope, query, (_BODY_TENANT, asked.tenant_id)), asked

@@ -21,7 +21,6 @@ from minoots.service.preview import preview_schedule
 from minoots.store import firings, installation, recurring
 from minoots.store.changes import (
     change_timer,
-    current_instant,
     find_named,
     insert_planned,
     lock_timer,
@@ -163,7 +162,7 @@ class TimerChanges:
         """None when somebody else was first with the name."""
         timer_id = UUID(int=uuid_utils.uuid7().int)
         async with self._db.connection() as connection:
-            now = await current_instant(self._db, connection)
+            now = await installation.current_instant(self._db, connection)
         timing = None
         if new.schedule is not None:
             timing = await asyncio.to_thread(first_timing, timer_id, new.schedule, now, new.schedule_pointer)

@@ -12,7 +12,7 @@ from minoots.domain.change import Timing, first_timing, own_jitter
 from minoots.domain.schedule import schedule_text
 from minoots.domain.timer import NewTimer
 from minoots.errors import InvalidTimer
-from minoots.store.changes import current_instant
+from minoots.store import installation
 from minoots.store.database import Connection, Database
 
 # The transaction waits for it, and must not idle for longer than it may (10 s); it holds no snapshot meanwhile.
@@ -31,7 +31,7 @@ async def plan_new(
     db: Database, connection: Connection, new: Sequence[NewTimer], *, batch: bool
 ) -> list[tuple[UUID, NewTimer, Timing | None]]:
     """Ids, and plans for those that recur; raises InvalidTimer for one that never fires, of a batch below /items/N."""
-    now = await current_instant(db, connection)
+    now = await installation.current_instant(db, connection)
     try:
         async with asyncio.timeout(PLAN_S):
             return await asyncio.to_thread(_plan_all, new, now, batch)

@@ -7,7 +7,7 @@ from minoots.domain.limits import PREVIEW_DEFAULT, PREVIEW_MOST
 from minoots.domain.moment import Moved
 from minoots.domain.schedule import Instant, Schedule, ScheduleTooSparse, never_fires, preview
 from minoots.errors import InvalidTimer
-from minoots.store.changes import current_instant
+from minoots.store import installation
 from minoots.store.database import Database
 
 _DEADLINE_S = 5
@@ -26,7 +26,7 @@ async def preview_schedule(
         raise InvalidTimer.at("/schedule", "only a schedule has a preview: give schedule, cron or every")
     if after is None:
         async with database.connection() as connection:
-            after = await current_instant(database, connection)
+            after = await installation.current_instant(database, connection)
     try:
         async with asyncio.timeout(_DEADLINE_S):
             return await asyncio.to_thread(_preview, moved.schedule, moved.pointer, after, count)

@@ -119,12 +119,6 @@ returning due_at
 """
 
 
-async def current_instant(db: Database, connection: Connection) -> datetime:
-    """The database's now, by which everything is due."""
-    now: datetime = await connection.fetchval(db.sql("select minoots.now()"))
-    return now
-
-
 async def read_timer(db: Database, connection: Connection, tenant_id: str, timer_id: UUID) -> tuple[Kept, Timer] | None:
     """The timer as it is now, to decide on and to show; None when this tenant has none of that id."""
     row = await connection.fetchrow(db.sql(_READ), tenant_id, timer_id)

@@ -140,11 +140,6 @@ select extract(epoch from due_at - minoots.now())::float8 from minoots.timers
  where due_at is not null and (due_at, id) > ($1, $2) order by due_at, id limit 1
 """
 
-_PEEK_LATER = """
-select extract(epoch from due_at - minoots.now())::float8 from minoots.timers
- where due_at > minoots.now() order by due_at limit 1
-"""
-
 _LIST = """
 select minoots.firing_json(f)::text from minoots.firings f
  where f.timer_id = $2 and f.tenant_id = $1 and ($3::int is null or f.occurrence < $3)
@@ -239,14 +234,8 @@ async def fail_timer(db: Database, connection: Connection, timer_id: UUID, reaso
     await connection.execute(db.sql(_FAIL), timer_id, reason)
 
 
-async def seconds_to_next(db: Database, connection: Connection, mark: Mark | None) -> float | None:
-    """Seconds until the next timer after the mark is due; with no mark, until the next that is not due yet.
-
-    None when there is none. Negative when one is due.
-    """
-    if mark is None:
-        later: float | None = await connection.fetchval(db.sql(_PEEK_LATER))
-        return later
+async def seconds_to_next(db: Database, connection: Connection, mark: Mark) -> float | None:
+    """Seconds until the next timer after the mark is due: negative when one is; None when there is none."""
     seconds: float | None = await connection.fetchval(db.sql(_PEEK), mark.due_at, mark.id)
     return seconds
 

@@ -1,5 +1,7 @@
 """Facts about the installation: its revision, whether events are on, its tenants, its nodes, its clock."""
 
+from datetime import datetime
+
 from minoots.store.database import Connection, Database
 
 
@@ -20,6 +22,12 @@ async def is_clock_replaced(db: Database, connection: Connection) -> bool:
         db.schema,
     )
     return "".join(body.split()).lower() not in {"returnstatement_timestamp()", "selectstatement_timestamp()"}
+
+
+async def current_instant(db: Database, connection: Connection) -> datetime:
+    """The database's now, by which everything is due."""
+    now: datetime = await connection.fetchval(db.sql("select minoots.now()"))
+    return now
 
 
 async def are_events_on(db: Database, connection: Connection) -> bool:

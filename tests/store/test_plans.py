@@ -120,7 +120,6 @@ async def test_a_claim_again_reads_what_it_was_told(db: Database, explaining: Ex
 
 async def test_the_next_instant_is_one_row(db: Database, explaining: Explaining) -> None:
     await firings.seconds_to_next(db, explaining, START)
-    await firings.seconds_to_next(db, explaining, None)
     for plan in explaining.plans:
         walks(plan, "timers_due", read=1, pages=10)
 

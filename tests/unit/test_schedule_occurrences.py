@@ -34,11 +34,11 @@ def schedule(**fields: Any) -> Schedule:
 
 
 def first(found: Schedule, count: int = 1, after: datetime = NOW) -> list[datetime]:
-    return list(islice(following(found, after, after), count))
+    return list(islice(following(found, after), count))
 
 
 def until(found: Schedule, end: datetime, after: datetime = NOW) -> list[datetime]:
-    return list(takewhile(lambda at: at <= end, following(found, after, after)))
+    return list(takewhile(lambda at: at <= end, following(found, after)))
 
 
 def at(text: str) -> datetime:

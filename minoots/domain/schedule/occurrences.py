@@ -31,11 +31,10 @@ class Run:
     is_exact: bool = True
 
 
-def following(schedule: Schedule, after: datetime, anchor: datetime | None = None) -> Iterator[datetime]:
+def following(schedule: Schedule, after: datetime) -> Iterator[datetime]:
     """Nominal instants strictly after `after`: ascending, unique, aware UTC; ends when nothing can follow.
 
-    `anchor` (the timer's creation) moves no rule: `every` counts from the epoch or from startAt. Raises
-    ScheduleTooSparse when the next instant cannot be found within the budget of steps.
+    Raises ScheduleTooSparse when the next instant cannot be found within the budget of steps.
     """
     for micros in instants(schedule, to_micros(after), LATEST):
         yield to_instant(micros)
