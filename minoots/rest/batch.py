@@ -7,6 +7,7 @@ import msgspec
 
 from minoots.domain.json_text import check_bounds, describe_mismatch, read_json
 from minoots.domain.limits import BATCH_TIMERS, BODY_BYTES
+from minoots.domain.moment import NOTHING
 from minoots.domain.timer import Name, NewTimer, TimerRequest, admit
 from minoots.errors import Finding, InvalidTimer, MalformedRequest
 from minoots.service.plans import beside
@@ -49,7 +50,7 @@ async def read_batch(body: bytes, traceparent: str | None) -> Batch:
                 wanted.requested_by = outside.requested_by
             if wanted.tenant_id:
                 places.setdefault(wanted.tenant_id, f"items/{index}/tenantId")
-            new.append(await beside(wanted.schedule is not None, admit, wanted, traceparent))
+            new.append(await beside(wanted.schedule is not NOTHING, admit, wanted, traceparent))
         except InvalidTimer as refused:
             findings += refused.below(f"/items/{index}").findings
             if len(findings) >= FINDINGS_SHOWN:

@@ -8,6 +8,7 @@ from litestar.handlers import HTTPRouteHandler
 from minoots.access.keys import Keys
 from minoots.domain.json_text import read_json
 from minoots.domain.limits import BODY_BYTES
+from minoots.domain.moment import NOTHING
 from minoots.domain.timer import TimerRequest, admit
 from minoots.domain.update import UpdateRequest, admit_update
 from minoots.domain.verbs import RescheduleRequest, ResumeRequest, StepRequest, admit_reschedule
@@ -86,7 +87,7 @@ class ChangeRoutes:
         scope = request.scope
         tenant, asked = await self._read(request, RescheduleRequest)
         timer_id = path_timer(scope["path_params"])
-        moved = await beside(asked.schedule is not None, admit_reschedule, asked)
+        moved = await beside(asked.schedule is not NOTHING, admit_reschedule, asked)
         return timer_answer(
             await self._changes.reschedule(tenant, timer_id, moved, asked.requested_by, if_match(scope))
         )
@@ -105,7 +106,7 @@ class ChangeRoutes:
         if wanted.name is not None and wanted.name != name:
             raise MalformedRequest("the body's name is not the one in the path; leave it out", "/name")
         wanted.name = name
-        new = await beside(wanted.schedule is not None, admit, wanted, traceparent(scope))
+        new = await beside(wanted.schedule is not NOTHING, admit, wanted, traceparent(scope))
         timer, is_new = await self._changes.put(tenant, new, if_match(scope), only_new=is_only_new(scope))
         return created_answer(timer) if is_new else timer_answer(timer)
 

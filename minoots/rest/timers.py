@@ -16,6 +16,7 @@ from minoots.domain.limits import (
     NAME_CHARACTERS,
     REASON_CHARACTERS,
 )
+from minoots.domain.moment import NOTHING
 from minoots.domain.timer import Name, TimerRequest, admit
 from minoots.errors import MalformedRequest
 from minoots.rest.answers import Answer, HttpRequest, created_answer, json_answer, page_answer, timer_answer
@@ -83,7 +84,7 @@ class TimerRoutes:
         query = read_query(scope["query_string"], TENANT_ONLY)
         wanted = read_json(await read_body(request, BODY_BYTES), TimerRequest)
         tenant = choose_tenant(caller, scope, query, (_BODY_TENANT, wanted.tenant_id))
-        new = await beside(wanted.schedule is not None, admit, wanted, traceparent(scope))
+        new = await beside(wanted.schedule is not NOTHING, admit, wanted, traceparent(scope))
         return created_answer(await self._timers.schedule(tenant, new, header(scope, b"idempotency-key")))
 
     async def create_batch(self, request: HttpRequest) -> Answer:
