@@ -125,7 +125,7 @@ def _question(made: Installation, parameters: CreateParameters, port: int) -> di
         "labels": json.loads(LABELS),
     }
     is_batch = parameters.door == "batch"
-    body = {"tenantId": "bench-0", **({"items": [timer] * parameters.batch} if is_batch else timer)}
+    body = {"tenantId": "bench-0", **({"items": _items(timer, parameters.batch)} if is_batch else timer)}
     return {
         "connections": 4 if is_batch else parameters.connections,
         "kind": "http",
@@ -135,6 +135,11 @@ def _question(made: Installation, parameters: CreateParameters, port: int) -> di
         "headers": {"content-type": "application/json", "x-api-key": API_KEY},
         "body": json.dumps(body),
     }
+
+
+def _items(timer: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """They do the same, each with metadata of its own."""
+    return [timer | {"metadata": timer["metadata"] | {"orderId": f"A-{nth}"}} for nth in range(count)]
 
 
 def _message() -> timer_pb2.TimerScheduleRequest:

@@ -98,15 +98,18 @@ class Timer(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     version: int
 
 
-def admit(request: TimerRequest, traceparent: str | None = None) -> NewTimer:
-    """Apply the rules of a new timer; raises InvalidTimer with every field that breaks one."""
+def admit(request: TimerRequest, traceparent: str | None = None, known: set[str] | None = None) -> NewTimer:
+    """Apply the rules of a new timer; raises InvalidTimer with every field that breaks one.
+
+    Bundles and bindings that keep theirs are noted in `known`, and not looked at again when they are there already.
+    """
     findings: list[Finding] = []
     if request.requested_by is None:
         findings.append(Finding("/requestedBy", "requestedBy is required: say who asks for the timer"))
     moved = read_moment(request, findings)
     metadata = json_text(request.metadata)
     bundle, binding = json_text(request.action_bundle), json_text(request.agent_binding)
-    findings += check_bodies(metadata, bundle, binding)
+    findings += check_bodies(metadata, bundle, binding, known)
     if moved is None or findings:
         raise InvalidTimer(findings)
     return NewTimer(
@@ -124,19 +127,25 @@ def admit(request: TimerRequest, traceparent: str | None = None) -> NewTimer:
     )
 
 
-def check_bodies(metadata: str | None, bundle: str | None, binding: str | None) -> list[Finding]:
+def check_bodies(
+    metadata: str | None, bundle: str | None, binding: str | None, known: set[str] | None = None
+) -> list[Finding]:
     """What is wrong with the parts that are JSON of their own; None is right."""
     findings = [] if metadata is None else _check_metadata(metadata)
     for text, check, pointer in (
         (bundle, check_action_bundle, "/actionBundle"),
         (binding, check_agent_binding, "/agentBinding"),
     ):
-        if text is not None:
-            try:
-                _check_depth(text, pointer)
-                check(text.encode())
-            except InvalidTimer as refused:
-                findings += refused.findings
+        if text is None or (known is not None and pointer + text in known):
+            continue
+        try:
+            _check_depth(text, pointer)
+            check(text.encode())
+        except InvalidTimer as refused:
+            findings += refused.findings
+        else:
+            if known is not None:
+                known.add(pointer + text)
     return findings
 
 

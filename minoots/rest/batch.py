@@ -41,6 +41,7 @@ async def read_batch(body: bytes, traceparent: str | None) -> Batch:
         places[outside.tenant_id] = "the body's tenantId"
     new: list[NewTimer] = []
     findings: list[Finding] = []
+    known: set[str] = set()
     for index, raw in enumerate(outside.items):
         if index % _AT_ONCE == _AT_ONCE - 1:
             await asyncio.sleep(0)
@@ -50,7 +51,7 @@ async def read_batch(body: bytes, traceparent: str | None) -> Batch:
                 wanted.requested_by = outside.requested_by
             if wanted.tenant_id:
                 places.setdefault(wanted.tenant_id, f"items/{index}/tenantId")
-            new.append(await beside(wanted.schedule is not NOTHING, admit, wanted, traceparent))
+            new.append(await beside(wanted.schedule is not NOTHING, admit, wanted, traceparent, known))
         except InvalidTimer as refused:
             findings += refused.below(f"/items/{index}").findings
             if len(findings) >= FINDINGS_SHOWN:

@@ -21,17 +21,22 @@ _timer = msgspec.json.Decoder(Timer)
 # An instant that is more than a minute past, by the database's clock, is left out.
 _INSERT = """
 with asked as (
-    select * from unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::timestamptz[], $7::text[], $8::text[],
-                         $9::text[], $10::text[], $11::text[])
-      with ordinality as a(id, name, requested_by, duration_ms, fire_at, metadata, labels, action_bundle,
-                           agent_binding, traceparent, nth)),
+    select * from unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::timestamptz[], $7::text[], $8::int[],
+                         $9::text[])
+      with ordinality as a(id, name, requested_by, duration_ms, fire_at, metadata, shape, traceparent, nth)),
+-- timers that come together often do the same: what they share is read, and its rules are kept, once
+shapes as materialized (
+    select labels::jsonb::minoots.labels as labels, bundle::jsonb::minoots.action_bundle as bundle,
+           binding::jsonb::minoots.agent_binding as binding, nth
+      from unnest($10::text[], $11::text[], $12::text[]) with ordinality as s(labels, bundle, binding, nth)),
 made as (
     insert into minoots.timers as t (id, tenant_id, name, requested_by, duration_ms, created_at, fire_at, metadata,
                                 labels, action_bundle, agent_binding, traceparent)
-    select id, $1, name, requested_by, duration_ms, minoots.now(),
-           coalesce(fire_at, minoots.now() + duration_ms * interval '1 ms'), metadata::jsonb, labels::jsonb,
-           action_bundle::jsonb, agent_binding::jsonb, traceparent
-      from asked where fire_at is null or fire_at >= minoots.now() - interval '1 minute' order by nth
+    select a.id, $1, a.name, a.requested_by, a.duration_ms, minoots.now(),
+           coalesce(a.fire_at, minoots.now() + a.duration_ms * interval '1 ms'), a.metadata::jsonb, s.labels,
+           s.bundle, s.binding, a.traceparent
+      from asked a join shapes s on s.nth = a.shape
+     where a.fire_at is null or a.fire_at >= minoots.now() - interval '1 minute' order by a.nth
  returning t.id, t.traceparent, minoots.timer_json(t) as shown),
 announced as (
     insert into minoots.outbox (tenant_id, timer_id, kind, traceparent, data)
@@ -90,6 +95,9 @@ async def insert_timers(
     None is for one that is too far past; a row that is refused refuses all. The ids are made here and ascend, so that
     a batch keeps its order in lists.
     """
+    shapes: dict[tuple[str, str | None, str | None], int] = {}
+    shape_of = [shapes.setdefault((n.labels, n.action_bundle, n.agent_binding), len(shapes) + 1) for n in new]
+    labels, bundles, bindings = zip(*shapes, strict=True)
     rows = await connection.fetch(
         db.sql(_INSERT),
         tenant_id,
@@ -99,10 +107,11 @@ async def insert_timers(
         [n.duration_ms for n in new],
         [n.fire_at for n in new],
         [n.metadata for n in new],
-        [n.labels for n in new],
-        [n.action_bundle for n in new],
-        [n.agent_binding for n in new],
+        shape_of,
         [n.traceparent for n in new],
+        labels,
+        bundles,
+        bindings,
     )
     return [None if row[0] is None else _timer.decode(row[0]) for row in rows]
 
