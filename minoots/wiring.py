@@ -155,7 +155,12 @@ def _add_relay(process: Process, *, wake_from_kernel: bool) -> None:
     wake: Callable[[], None] = lambda: None  # noqa: E731 - replaced below where there is a relay
     if process.broker is not None:
         relay = Relay(process.database, process.broker, process.clock, lambda: any(k.is_behind for k in kernels))
-        wake = process.loop("relay", relay.tick, deadline_s=15).wake
+        relaying = process.loop("relay", relay.tick, deadline_s=15)
+
+        def wake() -> None:
+            relay.expect()
+            relaying.wake()
+
     if wake_from_kernel:
         kernels.append(_add_kernel(process, on_fired=wake))
 

@@ -152,12 +152,15 @@ class Kernel:
         """One batch behind the mark: what it did, and its first and last row."""
         try:
             async with self._db.connection() as connection:
+                began = self._clock.monotonic()
                 batch = await firings.fire_due(self._db, connection, mark, self._batch)
             first, last = batch.first, batch.last
-            done = Round(batch.claimed, batch.fired, next_s=batch.next_s)
+            # It was counted from the statement's beginning.
+            next_s = None if batch.next_s is None else batch.next_s - (self._clock.monotonic() - began)
+            done = Round(batch.claimed, batch.fired, next_s=next_s)
             if batch.recurring:
                 moved = await self._fire_these(batch.recurring)
-                done = Round(batch.claimed, batch.fired + moved.fired, moved.failed, batch.next_s)
+                done = Round(batch.claimed, batch.fired + moved.fired, moved.failed, next_s)
         except ROW_ERRORS as refused:
             async with self._db.guarded() as connection:
                 claimed = await firings.claim_due(self._db, connection, mark, self._batch)

@@ -1,12 +1,13 @@
-"""The relay: publishes the outbox to JetStream, one shard a transaction, and removes what was acknowledged.
+"""The relay: publishes the outbox to JetStream, some shards a transaction, and removes what was acknowledged.
 
-The shard's row is locked for the whole of it, so one relay works on a shard at a time and each timer's events stay in
+A shard's row is locked for the whole of it, so one relay works on a shard at a time and each timer's events stay in
 order. When this process is stopped in the middle the server ends the transaction; when it goes on, its deadline has
 passed and it publishes nothing more. What was published but not removed is published again under the same
 Nats-Msg-Id, which the stream drops for two minutes and receivers can drop for ever.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -26,8 +27,10 @@ from minoots.store.outbox import OutboxEvent
 log = structlog.get_logger("minoots.relay")
 
 BATCH = 1000
-# Shards at once: while one is published, the other is read or removed.
+# While there is little, one batch takes what all shards have. A backlog is relayed by batches side by side, each with
+# some shards of its own: while one is published, the other is read or removed, and other relays find some as well.
 LANES = 2
+SHARDS_OF_A_LANE = 2
 # Batches follow each other this long before it is looked again which shards have something.
 TICK_S = 0.2
 # Publishing ends this long after the shard was locked; the server lets go of a silent relay's lock a little later.
@@ -38,16 +41,22 @@ IDLE_IN_TRANSACTION = "5s"
 FORGET_EVERY_S = 10.0
 FORGET_SHARE = 0.05
 INTERVAL_S = 0.03
+# After a batch that took all there was, so that the next one is of more than an event or two.
+GATHER_S = 0.003
 INTERVAL_MOST_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one round did: `read` events of `shard`, of which `published` were acknowledged and removed."""
+    """What was done: `read` events of `shards`, of which `published` were acknowledged and removed.
+
+    `full` are the shards that may have more.
+    """
 
     read: int
     published: int
-    shard: int | None = None
+    shards: Collection[int] = ()
+    full: Collection[int] = ()
 
 
 @dataclass(slots=True)
@@ -80,7 +89,8 @@ class _Progress:
 # How long events wait while the kernel in this process has more due than one batch. Measured: 18,500 timers fired a
 # second beside a relay that does not wait, 29,900 beside one that does (2 cores).
 GIVE_WAY_S = 0.05
-GIVE_WAY_MOST_S = 2.0
+GIVE_WAY_FIRST_S = 4.0
+GIVE_WAY_NEXT_S = 1.0
 
 
 class Relay:
@@ -99,6 +109,8 @@ class Relay:
         self._forget_at_s = 0.0
         self._last_shard = 0
         self._is_stream_checked = False
+        self._is_behind = False
+        self._is_expecting = False
         self._refusal: str | None = None
         self._interval_s = INTERVAL_S
 
@@ -111,59 +123,71 @@ class Relay:
             await self._ensure_stream()
         if self._gives_way():
             return GIVE_WAY_S
-        waiting = await self._look()
+        if self._is_expecting and not self._is_behind:
+            # There is something, and to look where first would take as long as to look there at once.
+            waiting = set(outbox.SHARDS)
+        else:
+            waiting = await self._look()
+        self._is_expecting = False
         done = await self._relay_lanes(waiting) if waiting else Batch(0, 0)
         if done.read:
             self._interval_s = INTERVAL_S
+            if not self._is_behind:
+                await self._clock.sleep(GATHER_S)
             return 0.0 if done.published == done.read else INTERVAL_MOST_S
         self._interval_s = min(self._interval_s * 1.1, INTERVAL_MOST_S)
         return self._interval_s
 
+    def expect(self) -> None:
+        """Somebody in this process has written events."""
+        self._is_expecting = True
+
     def _gives_way(self) -> bool:
-        """Firing comes first: while the kernel beside us has a backlog its events wait, but not for long."""
+        """Firing comes first: while the kernel beside us has a backlog its events wait, and then take turns with it."""
         if not self._is_kernel_behind():
             self._gives_way_until_s = None
             return False
         now = self._clock.monotonic()
         if self._gives_way_until_s is None:
-            self._gives_way_until_s = now + GIVE_WAY_MOST_S
+            self._gives_way_until_s = now + GIVE_WAY_FIRST_S
         if now < self._gives_way_until_s:
             return True
-        self._gives_way_until_s = None
+        self._gives_way_until_s = now + GIVE_WAY_NEXT_S
         return False
 
     async def run_once(self) -> Batch:
-        """Publish up to BATCH events of one shard that has some and that nobody else works on."""
+        """Publish up to BATCH events of the shards that have some and that nobody else works on."""
         waiting = await self._look()
-        return await self._relay_one_of(waiting, self._publishers[0]) if waiting else Batch(0, 0)
+        return await self._relay_some(waiting, len(waiting), self._publishers[0]) if waiting else Batch(0, 0)
 
     async def _relay_lanes(self, waiting: set[int]) -> Batch:
-        """Two shards at once where there are two; the sum of what was done."""
+        """What waits, side by side where there is much of it; the sum of what was done."""
+        if not self._is_behind:
+            done = await self._relay_some(waiting, len(waiting), self._publishers[0])
+            self._is_behind = bool(done.full)
+            return done
         until = self._clock.monotonic() + TICK_S
-        lanes = [
-            asyncio.ensure_future(self._relay_some_of(waiting, publisher, until))
-            for publisher in self._publishers[: len(waiting)]
-        ]
+        lanes = [asyncio.ensure_future(self._relay_lane(waiting, publisher, until)) for publisher in self._publishers]
         try:
-            done = await asyncio.gather(*lanes)
+            done_by = await asyncio.gather(*lanes)
         finally:
             for lane in lanes:
                 lane.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
-        return Batch(sum(each.read for each in done), sum(each.published for each in done))
+        self._is_behind = bool(waiting)
+        return Batch(sum(each.read for each in done_by), sum(each.published for each in done_by))
 
-    async def _relay_some_of(self, waiting: set[int], publisher: Publisher, until: float) -> Batch:
+    async def _relay_lane(self, waiting: set[int], publisher: Publisher, until: float) -> Batch:
         """Batch after batch of the shards, which leave `waiting` (shared by the lanes) as they run empty."""
         read = published = 0
         while waiting and self._clock.monotonic() < until:
-            done = await self._relay_one_of(waiting, publisher)
+            done = await self._relay_some(waiting, SHARDS_OF_A_LANE, publisher)
             read, published = read + done.read, published + done.published
             if done.published < done.read:
                 waiting.clear()
-            elif done.shard is None:
+            elif not done.shards:
                 break
-            elif done.read < BATCH:
-                waiting.discard(done.shard)
+            waiting -= set(done.shards) - set(done.full)
         return Batch(read, published)
 
     async def _look(self) -> set[int]:
@@ -187,25 +211,28 @@ class Relay:
             self._forget_at_s = ended + max(FORGET_EVERY_S, (ended - began) / FORGET_SHARE)
         return waiting
 
-    async def _relay_one_of(self, waiting: Collection[int], publisher: Publisher) -> Batch:
-        async with self._db.guarded(idle=IDLE_IN_TRANSACTION) as connection:
+    async def _relay_some(self, waiting: Collection[int], most: int, publisher: Publisher) -> Batch:
+        """One batch, of up to `most` shards."""
+        async with self._db.guarded(idle=IDLE_IN_TRANSACTION, is_durable=False) as connection:
             unfenced = {shard: p.candidate for shard, p in self._progress.items() if p.candidate > p.mark}
-            locked = await outbox.lock_shard(self._db, connection, waiting, self._last_shard + 1)
-            if locked is None:
+            shards, fence = await outbox.lock_shards(self._db, connection, waiting, self._last_shard + 1, most)
+            if not shards:
                 return Batch(0, 0)
-            shard, fence = locked
-            self._last_shard = shard
+            self._last_shard = shards[-1]
             deadline = self._clock.monotonic() + PUBLISH_S
             for other, candidate in unfenced.items():
                 self._progress[other].draw(fence, candidate)
-            progress = self._progress[shard]
-            events = await outbox.read_events(self._db, connection, shard, progress.mark, BATCH)
+            limit = BATCH // len(shards)
+            marks = {shard: self._progress[shard].mark for shard in shards}
+            events = await outbox.read_events(self._db, connection, marks, limit)
             published = await self._publish(events, publisher, deadline)
             if published:
-                await outbox.remove_events(self._db, connection, shard, published)
-        if events and len(published) == len(events):
-            progress.settle(events[-1].id, events[0].xmin)
-        return Batch(len(events), len(published), shard)
+                await outbox.remove_events(self._db, connection, shards, published)
+        of_shard = Counter(event.shard for event in events)
+        if len(published) == len(events):
+            for event in {event.shard: event for event in events}.values():
+                self._progress[event.shard].settle(event.id, event.xmin)
+        return Batch(len(events), len(published), shards, [shard for shard in shards if of_shard[shard] >= limit])
 
     async def _publish(self, events: Sequence[OutboxEvent], publisher: Publisher, deadline: float) -> list[int]:
         """The ids that were acknowledged."""

@@ -68,6 +68,10 @@ class Loop:
             stopping.cancel()
 
     async def _wait(self, seconds: float, stopping: "asyncio.Task[bool]", wakeable: bool) -> None:
+        # Woken already, as a loop is that has much to do: neither a timer nor a task for it.
+        if wakeable and self._wake.is_set():
+            await asyncio.sleep(0)
+            return
         waits: list[asyncio.Task[object]] = [asyncio.ensure_future(self._clock.sleep(seconds))]
         if wakeable:
             waits.append(asyncio.ensure_future(self._wake.wait()))

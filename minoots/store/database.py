@@ -179,12 +179,20 @@ class Database:
                 yield connection
 
     @contextlib.asynccontextmanager
-    async def guarded(self, idle: str = "3s", lock: str = "2s", statement: str = "30s") -> AsyncIterator[Connection]:
-        """A loop's transaction: the server ends it when this process is stopped or cut off, so that its locks go."""
+    async def guarded(
+        self, idle: str = "3s", lock: str = "2s", statement: str = "30s", *, is_durable: bool = True
+    ) -> AsyncIterator[Connection]:
+        """A loop's transaction: the server ends it when this process is stopped or cut off, so that its locks go.
+
+        What it repeats is planned once. With `is_durable` false the commit does not wait for the disk: for what may be
+        done again after the server crashed.
+        """
         async with self.transaction() as connection:
             await connection.execute(
                 f"select set_config('idle_in_transaction_session_timeout', '{idle}', true), "
-                f"set_config('lock_timeout', '{lock}', true), set_config('statement_timeout', '{statement}', true)"
+                f"set_config('lock_timeout', '{lock}', true), set_config('statement_timeout', '{statement}', true), "
+                "set_config('plan_cache_mode', 'force_generic_plan', true)"
+                + ("" if is_durable else ", set_config('synchronous_commit', 'off', true)")
             )
             yield connection
 

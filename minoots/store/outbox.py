@@ -18,29 +18,33 @@ select m.shard, exists (select from minoots.outbox o where o.shard = m.shard and
 
 _LOCK = """
 select shard, pg_current_xact_id()::text::int8 as xid from minoots.outbox_shards
- where shard = any($1::smallint[]) order by (shard - $2 + 8) % 8 limit 1
+ where shard = any($1::smallint[]) order by (shard - $2 + 8) % 8 limit $3
    for update skip locked
 """
 
-# A statement of its own after the lock: only its snapshot surely lacks what the last holder of the shard removed.
-# No more than 8 MiB, as it is stored, beyond the first event: a batch is held in memory.
+# A statement of its own after the lock: only its snapshot surely lacks what the last holder of a shard removed.
+# No more than 8 MiB in all, as they are stored, beyond the first event of each shard: a batch is held in memory.
 _READ = """
-select id, event_id, tenant_id, timer_id, kind, minoots.iso(created_at) as at, traceparent, data::text as data,
-       pg_snapshot_xmin(pg_current_snapshot())::text::int8 as xmin
-  from (select oldest.*, sum(pg_column_size(data)) over (order by id) - pg_column_size(data) as bytes_before
-          from (select * from minoots.outbox where shard = $1 and id > $2 order by id limit $3) oldest) o
- where bytes_before < 8388608 order by id
+select o.id, o.shard, o.event_id, o.tenant_id, o.timer_id, o.kind, minoots.iso(o.created_at) as at, o.traceparent,
+       o.data::text as data, pg_snapshot_xmin(pg_current_snapshot())::text::int8 as xmin
+  from unnest($1::smallint[], $2::int8[]) as m(shard, id)
+ cross join lateral (
+       select oldest.*, sum(pg_column_size(data)) over (order by id) - pg_column_size(data) as bytes_before
+         from (select * from minoots.outbox where shard = m.shard and id > m.id order by id limit $3) oldest) o
+ where o.bytes_before < 8388608 / cardinality($1) order by o.id
 """
 
 _FENCE = "select pg_current_xact_id()::text::int8"
 
-_REMOVE = "delete from minoots.outbox where shard = $1 and id = any($2::int8[])"
+# No two events have the same id.
+_REMOVE = "delete from minoots.outbox where shard = any($1::smallint[]) and id = any($2::int8[])"
 
 
 class OutboxEvent(msgspec.Struct, frozen=True):
     """An event that waits. `at` and `data` are JSON text; transactions below `xmin` had ended when it was read."""
 
     id: int
+    shard: int
     event_id: UUID
     tenant_id: str
     timer_id: UUID
@@ -57,15 +61,15 @@ async def look(db: Database, connection: Connection, marks: Mapping[int, int]) -
     return {row["shard"] for row in rows if row["waits"]}, rows[0]["xmin"]
 
 
-async def lock_shard(
-    db: Database, connection: Connection, shards: Collection[int], start: int
-) -> tuple[int, int] | None:
-    """Hold one of the shards until the transaction ends, looking from `start` on; None when others hold them all.
+async def lock_shards(
+    db: Database, connection: Connection, shards: Collection[int], start: int, limit: int
+) -> tuple[list[int], int]:
+    """Hold up to `limit` of the shards until the transaction ends, looking from `start` on; others may hold the rest.
 
     Also answers this transaction's own number: every transaction that had one before has a smaller one.
     """
-    row = await connection.fetchrow(db.sql(_LOCK), list(shards), start)
-    return None if row is None else (row["shard"], row["xid"])
+    rows = await connection.fetch(db.sql(_LOCK), list(shards), start, limit)
+    return [row["shard"] for row in rows], rows[0]["xid"] if rows else 0
 
 
 async def draw_fence(db: Database, connection: Connection) -> int:
@@ -74,12 +78,12 @@ async def draw_fence(db: Database, connection: Connection) -> int:
     return xid
 
 
-async def read_events(db: Database, connection: Connection, shard: int, mark: int, limit: int) -> list[OutboxEvent]:
-    """The oldest events of the shard behind the mark, in order."""
-    rows = await connection.fetch(db.sql(_READ), shard, mark, limit)
+async def read_events(db: Database, connection: Connection, marks: Mapping[int, int], limit: int) -> list[OutboxEvent]:
+    """The oldest events behind each shard's mark, up to `limit` of each, in the order they were written."""
+    rows = await connection.fetch(db.sql(_READ), list(marks), list(marks.values()), limit)
     return [OutboxEvent(*row) for row in rows]
 
 
-async def remove_events(db: Database, connection: Connection, shard: int, ids: Sequence[int]) -> None:
+async def remove_events(db: Database, connection: Connection, shards: Collection[int], ids: Sequence[int]) -> None:
     """Remove what was acknowledged."""
-    await connection.execute(db.sql(_REMOVE), shard, list(ids))
+    await connection.execute(db.sql(_REMOVE), list(shards), list(ids))

@@ -300,10 +300,9 @@ async def test_a_whole_life_leaves_no_prepared_statement_behind(pooled: Database
     assert await timers.are_events_on()
     async with pooled.guarded() as connection:
         shards, _ = await outbox.look(pooled, connection, dict.fromkeys(outbox.SHARDS, 0))
-        locked = await outbox.lock_shard(pooled, connection, shards, 0)
-        assert locked is not None
-        found = await outbox.read_events(pooled, connection, locked[0], 0, 10)
-        await outbox.remove_events(pooled, connection, locked[0], [event.id for event in found])
+        locked, _ = await outbox.lock_shards(pooled, connection, shards, 0, 8)
+        found = await outbox.read_events(pooled, connection, dict.fromkeys(locked, 0), 10)
+        await outbox.remove_events(pooled, connection, locked, [event.id for event in found])
         assert found
         await installation.beat(pooled, connection, "here", "api", "1")
     assert await Readiness(pooled, "production").problems() == []
