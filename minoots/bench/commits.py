@@ -1,7 +1,7 @@
 """When transactions became visible to others: the honest end of a commit.
 
 A commit's own timestamp (`track_commit_timestamp`) is taken before its record is flushed, so it leaves out the wait for
-the disk. Here an observer looks at the current snapshot about every half millisecond: a transaction has ended at the
+the disk. Here an observer looks at the current snapshot about every millisecond: a transaction has ended at the
 latest at the instant of the first snapshot that no longer holds it as running. That is an upper bound, by at most one
 look. The observer is a procedure in the server, so that neither a round trip nor a client stands between the looks.
 """
@@ -17,7 +17,7 @@ import asyncpg
 from minoots.bench.failures import BenchFailed
 from minoots.bench.servers import Installation
 
-EVERY_S = 0.0004
+EVERY_S = 0.0005
 
 # The snapshot is taken before the clock is read. Each look is a transaction of its own, so that vacuum is not held up.
 _WATCH = """

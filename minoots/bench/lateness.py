@@ -20,7 +20,7 @@ from minoots.bench.verdict import Fired
 LEAD_S = 6.0
 LOADED_PER_S = 8_000
 MEASURED = (
-    "due instant to commit, as another session sees it: at most half a millisecond or so too long, never too short"
+    "due instant to commit, as another session sees it: at most a millisecond or so too long, never too short"
 )
 
 
