@@ -1,6 +1,7 @@
 """MINOOTS, a durable timer service.
 
     scheduled ──due──> fired ──its actions end──> settled | failed
+        │  │           └──an answer snoozes it──> scheduled
         │  └─ without actions it ends at fired
         ├──pause──> paused ──resume──> scheduled
         └──cancel─> cancelled

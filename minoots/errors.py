@@ -7,16 +7,23 @@ MinootsError
 │   ├── Forbidden               the key may not do this, or not for this tenant
 │   ├── TimerNotFound           no such timer of this tenant
 │   ├── FiringNotFound          the timer has no such occurrence
+│   ├── DeliveryNotFound        the firing has no such delivery
+│   ├── SigningSecretNotFound   the tenant has no such secret, or it has ended
 │   ├── TimerStateConflict      the timer is in a state that has no such step
+│   ├── AcknowledgementConflict the delivery cannot be acknowledged like this
+│   ├── DeliveryStateConflict   the delivery is in a state that has no such step
+│   ├── SigningSecretConflict   it signs already, or too many do
 │   ├── StaleVersion            it has changed since the caller saw it
 │   ├── NameTaken               another waiting timer that was made by name has it
 │   ├── IdempotencyInFlight     a request with the same key has not ended yet
 │   ├── IdempotencyMismatch     the key was used with another body
+│   ├── EventsOff               this installation, or this server, has no events to show
 │   ├── BodyTooLarge            the body is over its limit
 │   ├── UnsupportedMedia        the body is not JSON
 │   └── InvalidTimer            readable, but breaks a rule; carries a finding per bad field
 ├── Unavailable                 try again: Postgres or NATS is away
 │   ├── StoreUnavailable
+│   ├── TooManyFollow           this server holds as many streams and waits as it can
 │   └── BrokerUnavailable
 ├── ConfigError                 this process cannot work as it is set up
 └── EmbeddedError               a server of `minoots up` cannot start
@@ -62,8 +69,32 @@ class FiringNotFound(ClientError):
     """This timer has no such firing."""
 
 
+class SigningSecretNotFound(ClientError):
+    """There is no such signing secret in this tenant, or it has ended."""
+
+
+class SigningSecretConflict(ClientError):
+    """This signing secret cannot be added to those that sign."""
+
+
+class DeliveryNotFound(ClientError):
+    """This firing has no such delivery."""
+
+
+class DeliveryStateConflict(ClientError):
+    """The delivery is in a state that does not allow this."""
+
+
 class TimerStateConflict(ClientError):
     """The timer is in a state that does not allow this."""
+
+    def __init__(self, status: str, detail: str | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+class AcknowledgementConflict(ClientError):
+    """The delivery is in a state that does not allow this acknowledgement. `status` is the delivery's."""
 
     def __init__(self, status: str, detail: str | None = None) -> None:
         super().__init__(detail)
@@ -84,6 +115,10 @@ class IdempotencyInFlight(ClientError):
 
 class IdempotencyMismatch(ClientError):
     """This Idempotency-Key was used with another body; use a new key for a new request."""
+
+
+class EventsOff(ClientError):
+    """Events are off in this installation; its operator can say: minoots events on"""
 
 
 class BodyTooLarge(ClientError):
@@ -132,6 +167,10 @@ class StoreUnavailable(Unavailable):
     def __init__(self, detail: str | None = None, *, is_refusal: bool = False) -> None:
         super().__init__(detail)
         self.is_refusal = is_refusal
+
+
+class TooManyFollow(Unavailable):
+    """This server holds as many streams and waits as it can; try again, another server may have room."""
 
 
 class BrokerUnavailable(Unavailable):

@@ -3,11 +3,12 @@
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from minoots.domain.retention import Retention, parse_retention
+from minoots.domain.target import Targets, read_networks
 from minoots.errors import ConfigError
 
 Environment = Literal["development", "production"]
@@ -33,15 +34,23 @@ KNOWN = frozenset(
         "MINOOTS_API_KEY",
         "MINOOTS_TENANT",
         "MINOOTS_PUBLIC_URL",
+        "MINOOTS_SECRETS_KEY",
+        "MINOOTS_WEBHOOK_ALLOW_CIDRS",
         "MINOOTS_BOOT_DEMO",
         "MINOOTS_ENV",
         "MINOOTS_POOL_SIZE",
         "MINOOTS_PREPARED_STATEMENTS",
         "MINOOTS_KERNEL_BATCH",
         "MINOOTS_CAPACITY",
+        "MINOOTS_LANE_CAPACITY",
         "MINOOTS_LEASE_MARGIN_MS",
         "MINOOTS_RETENTION",
         "MINOOTS_STREAM_MAX_BYTES",
+        "MINOOTS_COMMANDS_PATH",
+        "MINOOTS_COMMANDS_AT_ONCE",
+        "MINOOTS_WORKFLOW_ENDPOINT",
+        "MINOOTS_WORKFLOW_MAX_BYTES",
+        "MINOOTS_AGENTS_MAX_BYTES",
         "MINOOTS_LOG_FORMAT",
         "MINOOTS_LOG_LEVEL",
         "MINOOTS_POSTGRES_PORT",
@@ -114,13 +123,33 @@ class ClientSettings:
 class WorkSettings:
     """How much the loops take at once.
 
-    `kernel_batch`: timers in one transaction. `capacity`: deliveries that one orchestrator has leased at a time.
+    `kernel_batch`: timers in one transaction. `capacity`: deliveries that one orchestrator has leased at a time of one
+    tenant alone, and as many again of others. `lane_capacity`: of them, to one destination without limits of its own.
     `lease_margin_ms`: what a lease lasts beyond the action's own time-out.
     """
 
     kernel_batch: int
     capacity: int
+    lane_capacity: int
     lease_margin_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSettings:
+    """Which commands may be run: none without `path`; `at_once` of them by one orchestrator."""
+
+    path: Path | None
+    at_once: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowSettings:
+    """Where workflow events go: to `endpoint` if there is one, else into `stream`, on `{subject}.{tenant}.{name}`."""
+
+    stream: str
+    subject: str
+    max_bytes: int
+    endpoint: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +170,17 @@ class Settings:
     doors: DoorSettings
     client: ClientSettings
     work: WorkSettings
+    commands: CommandSettings
+    workflow: WorkflowSettings
+    # Prompts for agents on the bus, on `{subject}.{tenant}.{name}`.
+    agents: WorkflowSettings
     retention: Retention
     log: LogSettings
     boot_demo: bool
+    # What wraps stored secrets; it is no text to show.
+    secrets_key: str | None = field(default=None, repr=False)
+    # Where webhooks may go: in development to this machine too.
+    targets: Targets = field(default_factory=Targets)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
@@ -183,7 +220,24 @@ class Settings:
             work=WorkSettings(
                 kernel_batch=_integer(environ, "MINOOTS_KERNEL_BATCH", 500, 1, 5_000),
                 capacity=_integer(environ, "MINOOTS_CAPACITY", 256, 1, 10_000),
+                lane_capacity=_integer(environ, "MINOOTS_LANE_CAPACITY", 64, 1, 10_000),
                 lease_margin_ms=_integer(environ, "MINOOTS_LEASE_MARGIN_MS", 5_000, 500, 600_000),
+            ),
+            commands=CommandSettings(
+                path=Path(commands) if (commands := environ.get("MINOOTS_COMMANDS_PATH")) else None,
+                at_once=_integer(environ, "MINOOTS_COMMANDS_AT_ONCE", 16, 1, 1_000),
+            ),
+            workflow=WorkflowSettings(
+                stream="MINOOTS_WORKFLOW" if schema == "minoots" else f"MINOOTS_WORKFLOW_{schema.upper()}",
+                subject=f"{schema}.workflow",
+                max_bytes=_integer(environ, "MINOOTS_WORKFLOW_MAX_BYTES", 1 << 30, 1 << 20, 1 << 50),
+                endpoint=_url(environ, ("MINOOTS_WORKFLOW_ENDPOINT",), r"https?://[^\s@]+", "https://host/path"),
+            ),
+            agents=WorkflowSettings(
+                stream="MINOOTS_AGENTS" if schema == "minoots" else f"MINOOTS_AGENTS_{schema.upper()}",
+                subject=f"{schema}.agents",
+                max_bytes=_integer(environ, "MINOOTS_AGENTS_MAX_BYTES", 1 << 30, 1 << 20, 1 << 50),
+                endpoint=None,
             ),
             retention=_retention(environ),
             log=LogSettings(
@@ -191,6 +245,8 @@ class Settings:
                 level=_choice(environ, "MINOOTS_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
             ),
             boot_demo=_boolean(environ, "MINOOTS_BOOT_DEMO", False),
+            secrets_key=environ.get("MINOOTS_SECRETS_KEY", "").strip() or None,
+            targets=_targets(environ, env),
         )
 
 
@@ -244,6 +300,14 @@ def _retention(environ: Mapping[str, str]) -> Retention:
         return replace(Retention(), **parse_retention(text)) if text else Retention()
     except ValueError as refused:
         raise ConfigError(f"MINOOTS_RETENTION={text!r}: {refused}") from None
+
+
+def _targets(environ: Mapping[str, str], env: str) -> Targets:
+    try:
+        opened = read_networks(environ.get("MINOOTS_WEBHOOK_ALLOW_CIDRS", ""))
+    except ValueError as refused:
+        raise ConfigError(f"MINOOTS_WEBHOOK_ALLOW_CIDRS: {refused}") from None
+    return Targets.of(opened, loopback=env == "development")
 
 
 def _integer(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:

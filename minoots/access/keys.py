@@ -15,7 +15,7 @@ from minoots.errors import ConfigError, Forbidden, InvalidTimer, MalformedReques
 from minoots.settings import Environment
 
 Tier = Literal["free", "pro", "team", "unlimited"]
-SCOPES = ("timers:read", "timers:write")
+SCOPES = ("timers:read", "timers:write", "secrets:read", "secrets:write")
 
 # What development accepts when no keys are given.
 DEMO_KEYS: Mapping[str, Tier] = {

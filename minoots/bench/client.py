@@ -1,6 +1,6 @@
 """A client that keeps one door busy, in a process of its own: each question is a round, its answer what came of it.
 
-A question is JSON: `{"kind": "http" | "grpc" | "sql", "seconds": …, "connections": …, …}`; the rest is the kind's.
+A question is JSON, `{"kind", "seconds", "connections", …}`: kinds are http, aiohttp, grpc, sql, the rest is their own.
 The answer is `{"good", "bad", "seconds", "ms": [of each good one], "said": the first bad answer}`.
 """
 
@@ -13,6 +13,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import uvloop
+
+# One for all connections of this process.
+_sessions: dict[str, Any] = {}
 
 Once = Callable[[], Awaitable[str | None]]
 
@@ -68,6 +71,25 @@ async def _http(question: Mapping[str, Any]) -> Once:
     return once
 
 
+async def _aiohttp(question: Mapping[str, Any]) -> Once:
+    """As `_http`, with the library that the orchestrator uses, and nothing around it."""
+    import aiohttp
+
+    session = _sessions.get("one") or aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
+    )
+    _sessions["one"] = session
+    url = f"http://{question['host']}:{question['port']}{question['path']}"
+    body, headers = question["body"].encode(), question["headers"]
+
+    async def once() -> str | None:
+        async with session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
+            await answer.read()
+            return None if answer.status in (200, 201) else f"HTTP {answer.status}"
+
+    return once
+
+
 async def _grpc(question: Mapping[str, Any]) -> Once:
     """`target`, `method`, `message` (base64), `metadata`."""
     import grpc.aio
@@ -104,7 +126,7 @@ async def _sql(question: Mapping[str, Any]) -> Once:
 
 async def _round(question: Mapping[str, Any]) -> dict[str, Any]:
     """Every connection asks again as soon as it is answered, until the time is up."""
-    made = {"http": _http, "grpc": _grpc, "sql": _sql}[question["kind"]]
+    made = {"http": _http, "aiohttp": _aiohttp, "grpc": _grpc, "sql": _sql}[question["kind"]]
     doors = [await made(question) for _ in range(question["connections"])]
     milliseconds: list[float] = []
     bad: list[str] = []
@@ -139,6 +161,8 @@ async def _answer_all() -> None:
     _say("ready")
     while line := await reader.readline():
         _say(await _round(json.loads(line)))
+    for session in _sessions.values():
+        await session.close()
 
 
 def _say(answer: Any) -> None:

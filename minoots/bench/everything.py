@@ -30,11 +30,15 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Receivers:
-    """One process that listens on many ports; `per_second` is what it can take, measured before the run."""
+    """One process that listens on many ports; `per_second` is what it can take, measured before the run.
+
+    `bare_per_second` is what one process that does nothing else brings there with aiohttp.
+    """
 
     asked: Asked
     urls: Sequence[str]
     per_second: float
+    bare_per_second: float
 
     async def count(self) -> int:
         count: int = await self.asked.ask("count")
@@ -72,9 +76,10 @@ async def receivers(stage: Stage, destinations: int) -> AsyncIterator[Receivers]
         }
         async with asking("client") as client:
             answer = await client.ask(json.dumps(question))
+            bare = await client.ask(json.dumps(question | {"kind": "aiohttp"}))
         await asked.ask("clear")
         urls = [f"http://127.0.0.1:{port}" for port in asked.first]
-        yield Receivers(asked, urls, answer["good"] / answer["seconds"])
+        yield Receivers(asked, urls, *(one["good"] / one["seconds"] for one in (answer, bare)))
 
 
 async def until_arrived(stage: Stage, there: Receivers, count: int) -> None:

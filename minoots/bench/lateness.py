@@ -19,9 +19,7 @@ from minoots.bench.verdict import Fired
 # From the beginning of loading to the first due instant: the roles have started by then, and have found their rest.
 LEAD_S = 6.0
 LOADED_PER_S = 8_000
-MEASURED = (
-    "due instant to commit, as another session sees it: at most a millisecond or so too long, never too short"
-)
+MEASURED = "due instant to commit, as another session sees it: at most a millisecond or so too long, never too short"
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,8 @@ class Broker:
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
-        if not self.client.is_closed:
+        # One that never was connected cannot be closed.
+        if self._js is not None and not self.client.is_closed:
             # Closing a connection that is gone already has nothing to say.
             with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
                 async with asyncio.timeout(2):

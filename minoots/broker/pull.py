@@ -50,6 +50,8 @@ class PullConsumer:
         self._asked = 0
         self._heard_at = 0.0
         self.delivered = 0
+        # What the stream held for it when it was opened.
+        self.pending = 0
 
     async def open(self) -> None:
         """Raises BrokerUnavailable and the client's errors; NotFoundError when there is no stream."""
@@ -73,6 +75,7 @@ class PullConsumer:
             ),
         )
         self._name = info.name
+        self.pending = info.num_pending or 0
 
     async def close(self) -> None:
         """Best effort: the server forgets an unused consumer by itself."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import minoots
-from minoots.cli import bench, import_store, retention, timer
+from minoots.cli import bench, dead_letters, import_store, retention, secret, timer
 from minoots.cli.exits import USAGE, CommandStopped, describe_end, printable
 from minoots.errors import MinootsError
 
@@ -31,6 +31,8 @@ app = typer.Typer(
     "was cancelled, 2 usage, 3 not found, 4 refused, 5 unreachable.",
 )
 app.add_typer(timer.app, name="timer", rich_help_panel=CLIENT)
+app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=CLIENT)
+app.add_typer(secret.app, name="secret", rich_help_panel=CLIENT)
 app.add_typer(bench.app, name="bench", rich_help_panel=SERVER)
 app.add_typer(retention.app, name="retention", rich_help_panel=SERVER)
 app.command("import", rich_help_panel=CLIENT)(import_store.import_timers)

@@ -144,6 +144,11 @@ def deliver(
     destinations: Annotated[int, typer.Option(min=1, max=1000, help="Receivers, a port each.")] = 10,
     tenants: Annotated[int, typer.Option(min=1, help="Tenants.")] = 10,
     ballast: Ballast = 1_000_000,
+    backlog: Annotated[int, typer.Option(min=0, help="So many due at once, instead of a rate.")] = 0,
+    hang: Annotated[int, typer.Option(min=0, help="Another tenant's endpoints that never answer.")] = 0,
+    dead: Annotated[int, typer.Option(min=0, help="… that refuse connections.")] = 0,
+    slow: Annotated[int, typer.Option(min=0, help="… that answer drop by drop.")] = 0,
+    held: Annotated[int, typer.Option(min=1, help="Deliveries that they hold together.")] = 50_000,
     as_json: AsJson = False,
     runs: Runs = 1,
     plot: Plot = None,
@@ -154,7 +159,9 @@ def deliver(
     _check(plot)
     from minoots.bench import deliver as scenario
 
-    parameters = scenario.DeliverParameters(rate, seconds, destinations, tenants, ballast)
+    parameters = scenario.DeliverParameters(
+        rate, seconds, destinations, tenants, ballast, backlog, hang, dead, slow, held
+    )
     _run(scenario.run, parameters, as_json, runs, plot, keep, sets)
 
 

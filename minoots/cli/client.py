@@ -87,6 +87,11 @@ class Api:
         """PATCH with the fields that change; with a version only while it is that one."""
         return self._send("PATCH", path, self._of_tenant(body), _if_match(if_version), repeatable=if_version is None)
 
+    def delete(self, path: str) -> bytes:
+        """DELETE as the client's tenant; what is gone already is not found, so it may be sent again."""
+        query = f"?{urlencode([('tenantId', self.tenant)])}" if self.tenant else ""
+        return self._ask("DELETE", path + query, None, {}, repeatable=True)
+
     def preview(self, body: dict[str, Any]) -> bytes:
         """The next instants of a schedule; nothing is kept."""
         return self._send("POST", "/schedules/preview", body, {}, repeatable=True)
@@ -222,6 +227,13 @@ def timer_path(timer_id: str, *more: str | int) -> str:
     if not timer_id.strip(". "):
         raise misused("give the timer's id, as `minoots timer list` shows it")
     return _path("/timers", timer_id.strip(), *more)
+
+
+def secret_path(secret_id: str) -> str:
+    """/signing-secrets/{id}, whatever was typed as the id."""
+    if not secret_id.strip(". "):
+        raise misused("give the secret's id, as `minoots secret list` shows it")
+    return _path("/signing-secrets", secret_id.strip())
 
 
 def named_path(name: str) -> str:

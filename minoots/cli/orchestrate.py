@@ -1,6 +1,8 @@
 """`minoots orchestrate --stdin`: events in as JSON lines, results out as JSON lines."""
 
 import asyncio
+import contextlib
+import os
 import sys
 from collections.abc import AsyncIterator
 
@@ -8,8 +10,12 @@ import msgspec
 import typer
 
 from minoots.cli.exits import misused
-from minoots.orchestrator.actions.webhook import WebhookRunner, runners
+from minoots.orchestrator.actions.webhook import WebhookRunner
+from minoots.orchestrator.extensions import load_extensions
 from minoots.orchestrator.lines import LINES_AT_ONCE, LineResult, run_lines
+from minoots.service.abilities import abilities_of, load_commands
+from minoots.settings import Settings
+from minoots.wiring import action_runners, open_operators
 
 
 def orchestrate(stdin: bool) -> None:
@@ -18,14 +24,20 @@ def orchestrate(stdin: bool) -> None:
         raise misused(
             "say --stdin: events are read from standard input (for NATS and Postgres: minoots serve orchestrator)"
         )
-    wrong = asyncio.run(_run())
+    wrong = asyncio.run(_run(Settings.from_env(os.environ)))
     if wrong:
         raise typer.Exit(4)
 
 
-async def _run() -> int:
-    async with WebhookRunner(LINES_AT_ONCE) as webhooks:
-        return await run_lines(_lines(), runners(webhooks), _say, _complain)
+async def _run(settings: Settings) -> int:
+    commands = load_commands(settings.commands.path)
+    async with contextlib.AsyncExitStack() as stack:
+        webhooks = await stack.enter_async_context(WebhookRunner(LINES_AT_ONCE, settings.targets))
+        operators = await open_operators(settings, LINES_AT_ONCE, None, stack)
+        extensions = load_extensions()
+        abilities = abilities_of(settings, commands, extensions.brought())
+        runners = action_runners(settings, webhooks, commands, extensions, abilities, None, operators)
+        return await run_lines(_lines(), runners, _say, _complain)
 
 
 async def _lines() -> AsyncIterator[str]:

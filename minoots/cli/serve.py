@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 import typer
 import uvloop
 
+from minoots.access.keyring import load_keyring
 from minoots.access.keys import load_keys
 from minoots.errors import ConfigError, StoreUnavailable
 from minoots.runtime.supervise import Child, Supervisor, stop_signals
+from minoots.service.abilities import load_commands
 from minoots.settings import Settings
 from minoots.telemetry.logging import configure_logging
 
@@ -33,6 +35,9 @@ def serve(roles: Sequence[str]) -> None:
         raise ConfigError("set MINOOTS_DATABASE_URL to the Postgres that keeps the timers (or use `minoots up`)")
     if {"api", "grpc"} & set(roles):
         load_keys(settings.env, settings.doors.keys_path, settings.doors.keys_json)
+    if {"api", "grpc", "orchestrator"} & set(roles):
+        load_keyring(settings.env, settings.secrets_key)
+        load_commands(settings.commands.path)
     code = asyncio.run(_serve_children(groups))
     if code:
         raise typer.Exit(code)

@@ -175,6 +175,28 @@ def watch(
 
 
 @app.command()
+def wait(
+    timer_id: TimerId,
+    timeout: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Give up after this long, with exit code 1.")
+    ] = None,
+    tenant: Tenant = None,
+    as_json: AsJson = False,
+) -> None:
+    """Wait until a timer has ended, and show it: 0 when that was well, 1 when it failed or was cancelled.
+
+    `watch` tells what happens on the way; this asks the server to answer when it is over, and says nothing else.
+    """
+    from minoots.cli.client import Api
+    from minoots.cli.timer_request import read_timeout
+    from minoots.cli.wait import ended_badly, wait_for
+
+    answer = wait_for(Api.from_env(tenant=tenant), timer_id, None if timeout is None else read_timeout(timeout))
+    show_answer(answer, as_json)
+    raise typer.Exit(ended_badly(answer))
+
+
+@app.command()
 def firings(
     timer_id: TimerId,
     occurrence: Annotated[

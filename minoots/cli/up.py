@@ -13,6 +13,7 @@ import aiohttp
 import structlog
 import typer
 
+from minoots.access.keyring import load_keyring
 from minoots.cli.banner import Endpoints, show_banner
 from minoots.cli.serve import PROCESSES, role_children
 from minoots.embedded.nats import EmbeddedNats
@@ -21,6 +22,7 @@ from minoots.embedded.ports import refusal
 from minoots.embedded.postgres import EmbeddedPostgres
 from minoots.errors import ConfigError
 from minoots.runtime.supervise import StopSignals, Supervisor, stop_signals
+from minoots.service.abilities import load_commands
 from minoots.settings import Address, Settings
 from minoots.store.migrate import upgrade
 from minoots.telemetry.logging import configure_logging
@@ -39,13 +41,17 @@ async def _run(environ: Mapping[str, str], data_dir: Path) -> int:
     """The exit code: 0 after a signal, else that of a role that says it is not set up right."""
     settings = Settings.from_env(environ)
     configure_logging(settings.log, "up")
+    load_commands(settings.commands.path)  # a mistake in it is said before anything is started
     ports = {name: _port(environ, name) for name in ("MINOOTS_POSTGRES_PORT", "MINOOTS_NATS_PORT")}
     _check_door("MINOOTS_API_ADDRESS", settings.doors.rest)
     _check_door("KERNEL_GRPC_ADDRESS", settings.doors.grpc)
+    if settings.secrets_key or _has_servers(settings):
+        load_keyring(settings.env, settings.secrets_key)
     with stop_signals() as signals:
         async with contextlib.AsyncExitStack() as stack:
             # Left in the opposite order: the roles drain first, then NATS ends, then Postgres.
-            postgres, broker = await _start_servers(stack, settings, data_dir, ports, signals)
+            place = None if _has_servers(settings) else stack.enter_context(Place.prepare(data_dir))
+            postgres, broker = await _start_servers(stack, settings, place, ports, signals)
             database_url = settings.store.url or (postgres.url if postgres else "")
             broker_url = settings.broker.url or (broker.url if broker else "")
             if signals.stop.is_set():
@@ -60,20 +66,26 @@ async def _run(environ: Mapping[str, str], data_dir: Path) -> int:
                 data_dir=data_dir if postgres or broker else None,
             )
             env = {**environ, "MINOOTS_DATABASE_URL": database_url, "NATS_URL": broker_url}
+            if settings.secrets_key is None and place is not None:
+                env["MINOOTS_SECRETS_KEY"] = place.secrets_key()
             return await _supervise(env, endpoints, [server for server in (broker, postgres) if server], signals)
+
+
+def _has_servers(settings: Settings) -> bool:
+    """Whether we are given all the servers, and so have nothing of our own to keep."""
+    return bool(settings.store.url and settings.broker.url)
 
 
 async def _start_servers(
     stack: contextlib.AsyncExitStack,
     settings: Settings,
-    data_dir: Path,
+    place: Place | None,
     ports: Mapping[str, int | None],
     signals: StopSignals,
 ) -> tuple[EmbeddedPostgres | None, EmbeddedNats | None]:
     """The servers that nobody has given us; a server that was not needed, or came after a signal, is None."""
-    if settings.store.url and settings.broker.url:
+    if place is None:
         return None, None
-    place = stack.enter_context(Place.prepare(data_dir))
     postgres, broker = None, None
     if not settings.store.url:
         postgres = await stack.enter_async_context(EmbeddedPostgres(place, ports["MINOOTS_POSTGRES_PORT"]))

@@ -3,25 +3,40 @@
 import ipaddress
 import re
 import unicodedata
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from minoots.domain.agent import (
+    EXTENSION,
+    AcknowledgementMs,
+    Adapter,
+    Target,
+    check_agent,
+    check_agent_parameters,
+)
 from minoots.domain.json_text import describe_mismatch, escape_step
 from minoots.domain.limits import (
     ACTION_ID,
     ACTION_TIMEOUT_MS,
     ACTIONS,
+    ESCALATIONS,
     JSON_DEPTH,
     URL_CHARACTERS,
-    YEAR_MS,
 )
 from minoots.domain.retry import RetryPolicy
+from minoots.domain.workflow import check_workflow_event
 from minoots.errors import Finding, InvalidTimer
 
 T = TypeVar("T")
 
-Kind = Literal["webhook", "agent_prompt", "command", "workflow_event"]
+KINDS = ("webhook", "agent_prompt", "command", "workflow_event")
+# A kind that an extension brings has a dot in its name, so that ours and theirs never meet.
+_EXTENSION_KIND = re.compile(EXTENSION)
+
+# Whether this installation can run it is another question, which `Abilities` answers.
+Kind = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": rf"^(?:{'|'.join(KINDS)}|{EXTENSION})$"})]
 
 # RFC 9110, sections 5.1 and 5.5: a field name is a token, a value has no control characters.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -41,13 +56,34 @@ _OWN_PREFIXES = ("webhook-", "proxy-", "x-minoots-")
 
 
 class Webhook(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """Parameters of a `webhook` action. Without `body` the receiver gets `{timer, event}`."""
+    """Parameters of a `webhook` action. Without `body` the receiver gets `{timer, event}`.
+
+    With `accept_directives` its answer may steer the timer: snooze it, or cancel its schedule.
+    """
 
     url: str
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] | None = None
     headers: dict[str, str] | None = None
     body: Any = msgspec.UNSET
     timeout_ms: Annotated[int, msgspec.Meta(ge=1, le=ACTION_TIMEOUT_MS)] | None = None
+    acknowledgement_timeout_ms: AcknowledgementMs | None = None
+    accept_directives: bool | None = None
+
+
+class Escalation(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Another action that joins in when one has failed so often, or has given up before."""
+
+    after_attempts: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+    escalates_to: "EscalatedAction"
+
+
+class EscalatedAction(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """What an action escalates to. Its id is for people, and need not be unique: the delivery is `{id}~1`."""
+
+    id: str | None = None
+    kind: Kind
+    parameters: dict[str, Any]
+    escalation: Escalation | None = None
 
 
 class Action(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -56,7 +92,7 @@ class Action(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=
     id: str
     kind: Kind
     parameters: dict[str, Any]
-    escalation: Any = None
+    escalation: Escalation | None = None
 
 
 class ActionBundle(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -70,10 +106,10 @@ class ActionBundle(msgspec.Struct, rename="camel", forbid_unknown_fields=True, f
 class AgentBinding(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True, kw_only=True):
     """The agent that a timer wakes."""
 
-    adapter: Literal["mcp", "langchain", "autogen", "custom"]
-    target: Annotated[str, msgspec.Meta(min_length=1, max_length=URL_CHARACTERS)]
+    adapter: Adapter
+    target: Target
     payload_template: Any = None
-    acknowledgement_timeout_ms: Annotated[int, msgspec.Meta(ge=1, le=YEAR_MS)] | None = None
+    acknowledgement_timeout_ms: AcknowledgementMs | None = None
 
 
 def check_action_bundle(text: bytes) -> None:
@@ -93,10 +129,12 @@ def check_action_bundle(text: bytes) -> None:
         raise InvalidTimer(findings)
 
 
-def check_action(action: Action, pointer: str) -> list[Finding]:
-    """What is wrong with one action."""
+def check_action(action: Action | EscalatedAction, pointer: str, depth: int = 0) -> list[Finding]:
+    """What is wrong with one action, and with what it escalates to; `depth` is how often it was escalated to."""
     findings: list[Finding] = []
-    if not _ACTION_ID.fullmatch(action.id):
+    if action.id is None:
+        pass
+    elif not _ACTION_ID.fullmatch(action.id):
         findings.append(
             Finding(
                 f"{pointer}/id", "an action id has 1 to 63 letters, digits, _ and -, and starts with none of these two"
@@ -104,12 +142,27 @@ def check_action(action: Action, pointer: str) -> list[Finding]:
         )
     elif action.id == "agent":
         findings.append(Finding(f"{pointer}/id", 'the id "agent" is taken by the agent binding; choose another'))
-    if action.kind == "webhook":
-        findings += _check_webhook(action.parameters, f"{pointer}/parameters")
-    if action.escalation is not None:
-        # Kept out rather than kept and never acted on.
-        findings.append(Finding(f"{pointer}/escalation", "this version does not escalate; leave escalation out"))
-    return findings
+    findings += _check_kind(action, pointer)
+    if action.escalation is None:
+        return findings
+    if depth == ESCALATIONS:
+        findings.append(Finding(f"{pointer}/escalation", f"at most {ESCALATIONS} escalations follow one another"))
+        return findings
+    return findings + check_action(action.escalation.escalates_to, f"{pointer}/escalation/escalatesTo", depth + 1)
+
+
+def _check_kind(action: Action | EscalatedAction, pointer: str) -> list[Finding]:
+    match action.kind:
+        case "webhook":
+            return _check_webhook(action.parameters, f"{pointer}/parameters")
+        case "agent_prompt":
+            return check_agent_parameters(action.parameters, f"{pointer}/parameters", _url_faults, _header_fault)
+        case "workflow_event":
+            return check_workflow_event(action.parameters, f"{pointer}/parameters", _url_faults)
+        case kind if kind not in KINDS and not _EXTENSION_KIND.fullmatch(kind):
+            names = f"{', '.join(KINDS)}; a kind of an extension has a dot in its name"
+            return [Finding(f"{pointer}/kind", f"{kind[:64]!r} is none of {names}")]
+    return []
 
 
 def _check_webhook(parameters: dict[str, Any], pointer: str) -> list[Finding]:
@@ -161,7 +214,26 @@ def _header_fault(name: str, value: str) -> str | None:
 
 def check_agent_binding(text: bytes) -> None:
     """Raises InvalidTimer with pointers below /agentBinding."""
-    _decode(text, AgentBinding, "/agentBinding")
+    binding = _decode(text, AgentBinding, "/agentBinding")
+    if findings := check_agent(binding.adapter, binding.target, binding.payload_template, "/agentBinding", _url_faults):
+        raise InvalidTimer(findings)
+
+
+def check_agents_are_bound(bundle: str) -> list[Finding]:
+    """Prompts that leave to an agentBinding where they go, of a timer that has none. The bundle keeps its rules."""
+    # Most have none, and one that is spelt with escapes is found when it is run.
+    if '"agent_prompt"' not in bundle:
+        return []
+    actions = msgspec.json.decode(bundle, type=ActionBundle).actions
+    return [found for nth, action in enumerate(actions) for found in _unbound(action, f"/actionBundle/actions/{nth}")]
+
+
+def _unbound(action: Action | EscalatedAction, pointer: str) -> Iterator[Finding]:
+    if action.kind == "agent_prompt" and action.parameters.get("target") is None:
+        detail = "adapter and target are required: the timer has no agentBinding that says where the agent is"
+        yield Finding(f"{pointer}/parameters/target", detail)
+    if action.escalation is not None:
+        yield from _unbound(action.escalation.escalates_to, f"{pointer}/escalation/escalatesTo")
 
 
 def _decode(text: bytes, kind: type[T], pointer: str) -> T:

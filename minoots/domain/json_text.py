@@ -27,7 +27,6 @@ _WORDS = {
 _CHOICES = {
     "kind": ("webhook", "agent_prompt", "command", "workflow_event"),
     "method": ("GET", "POST", "PUT", "PATCH", "DELETE"),
-    "adapter": ("mcp", "langchain", "autogen", "custom"),
     "tier": ("free", "pro", "team", "unlimited"),
 }
 # One alternative that begins with a digit: the search skips to the digits, and takes a third of the time of two.

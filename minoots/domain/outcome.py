@@ -9,6 +9,8 @@ from minoots.domain.retry import RetryPolicy
 
 # Attempts that ended without a record use up no attempt of the policy, but not for ever.
 UNKNOWN_MOST = 20
+# A receiver may ask to be left alone for so long, whatever the policy's own bound is.
+AFTER_MOST = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +23,28 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Directive:
+    """What the receiver asks of the timer, if it let it: to fire again so much later, or to end its schedule."""
+
+    snooze: timedelta | None = None
+    cancel_schedule: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Delivered:
     """The receiver took it."""
 
     answer: Answer
+    directive: Directive | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """It may work later."""
+    """It may work later; `after` is how long the receiver asks to be left alone."""
 
     error: str
     answer: Answer
+    after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +59,49 @@ Outcome = Delivered | Retry | Rejected
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What becomes of the delivery: `pending` with a wait, `delivered`, or `dead` with a reason."""
+class Heard:
+    """No attempt: its receiver acknowledged it, or did not in time, which is the `error`."""
 
-    status: Literal["pending", "delivered", "dead"]
+    error: str | None = None
+    answer: Answer = Answer()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of the delivery: `pending` with a wait, `delivered`, or `dead` with a reason.
+
+    With acknowledgement it is `awaiting` with the time that the receiver has, and `confirmed` in the end.
+    """
+
+    status: Literal["pending", "delivered", "dead", "awaiting", "confirmed"]
     wait: timedelta | None = None
     reason: str | None = None
 
 
+def awaited(verdict: Verdict, ack_timeout_ms: int | None) -> Verdict:
+    """The verdict where the receiver has so long to acknowledge: that it took the delivery is not the end."""
+    if ack_timeout_ms is None or verdict.status != "delivered":
+        return verdict
+    return Verdict("awaiting", wait=timedelta(milliseconds=ack_timeout_ms))
+
+
 def judge(outcome: Outcome, attempts: int, age: timedelta, policy: RetryPolicy, rng: random.Random) -> Verdict:
-    """The verdict after so many attempts (this one counted, those without a record not) at this age of the firing."""
+    """The verdict after so many attempts (this one counted, those without a record not) at this age of the firing.
+
+    A receiver that asks to be left alone makes a wait longer, up to AFTER_MOST, never shorter.
+    """
     match outcome:
         case Delivered():
             return Verdict("delivered")
         case Rejected(error=error):
             return Verdict("dead", reason=error)
-        case Retry(error=error):
+        case Retry(error=error, after=after):
             if attempts >= policy.attempts():
                 tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
                 return Verdict("dead", reason=f"gave up after {tries}: {error}")
             wait = policy.draw_wait(attempts, rng)
+            if after is not None:
+                wait = max(wait, min(after, AFTER_MOST))
             if policy.is_too_old(age + wait):
                 return Verdict("dead", reason=f"gave up at the age of {age.total_seconds():.1f} s: {error}")
             return Verdict("pending", wait=wait)

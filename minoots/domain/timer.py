@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from minoots.domain.action import check_action_bundle, check_agent_binding
+from minoots.domain.action import check_action_bundle, check_agent_binding, check_agents_are_bound
 from minoots.domain.json_text import nesting
 from minoots.domain.limits import (
     JSON_DEPTH,
@@ -110,6 +110,8 @@ def admit(request: TimerRequest, traceparent: str | None = None, known: set[str]
     metadata = json_text(request.metadata)
     bundle, binding = json_text(request.action_bundle), json_text(request.agent_binding)
     findings += check_bodies(metadata, bundle, binding, known)
+    if not findings and binding is None and bundle is not None:
+        findings += check_agents_are_bound(bundle)
     if moved is None or findings:
         raise InvalidTimer(findings)
     return NewTimer(

@@ -8,11 +8,13 @@ import secrets
 import signal
 import stat
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from minoots.access.keyring import make_key
 from minoots.embedded.binaries import Binaries
 from minoots.embedded.failures import explained
 from minoots.errors import EmbeddedError
@@ -99,10 +101,17 @@ class Place:
 
     def password(self) -> str:
         """The servers' password, made at first use and readable by us alone."""
-        path = self.home / "password"
+        return self._kept("password", lambda: secrets.token_hex(16))
+
+    def secrets_key(self) -> str:
+        """What wraps signing secrets where no MINOOTS_SECRETS_KEY is given; made and kept like the password."""
+        return self._kept("secrets-key", make_key)
+
+    def _kept(self, name: str, make: Callable[[], str]) -> str:
+        path = self.home / name
         with explained(path):
             if not path.exists():
-                self.write(path.name, secrets.token_hex(16), for_server=False)
+                self.write(path.name, make(), for_server=False)
             return path.read_text().strip()
 
 

@@ -6,7 +6,7 @@ import structlog
 
 from minoots.clock import Clock
 from minoots.domain.retention import Retention
-from minoots.store import idempotency, retention
+from minoots.store import idempotency, retention, secrets
 from minoots.store.database import Connection, Database
 from minoots.store.retention import BEGINNING, Place, Pruned
 
@@ -25,14 +25,18 @@ PruneBatch = Callable[[Database, Connection, Retention, Place, int], Awaitable[P
 
 
 class Pruner:
-    """Idempotency keys after their 24 hours. Several may run: each takes what the others have not locked."""
+    """Idempotency keys after their 24 hours, signing secrets after their overlap.
+
+    Several may run: each takes what the others have not locked.
+    """
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
     async def run_once(self) -> int:
-        """One batch: how many rows went."""
+        """One batch: how many keys went; of secrets there are few."""
         async with self._db.guarded() as connection:
+            await secrets.prune_secrets(self._db, connection, BATCH)
             return await idempotency.prune_keys(self._db, connection, BATCH)
 
     async def tick(self) -> float:

@@ -11,13 +11,14 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from minoots.domain.outcome import UNKNOWN_MOST, Answer, Outcome, Rejected, Retry, judge
+from minoots.domain.outcome import UNKNOWN_MOST, Answer, Outcome, Rejected, Retry, awaited, judge
 from minoots.domain.retry import RetryPolicy
 from minoots.orchestrator.actions import ActionRunner
-from minoots.orchestrator.actions.request import request_of
+from minoots.orchestrator.actions.request import Acknowledging, request_of
 from minoots.orchestrator.capacity import Capacity
 from minoots.orchestrator.intake import Intake
-from minoots.orchestrator.recording import Recorder
+from minoots.orchestrator.lanes import INTERVAL_MOST_S
+from minoots.orchestrator.recording import Recorder, lane_of
 from minoots.store import deliveries
 from minoots.store.database import Database
 from minoots.store.deliveries import Lease
@@ -25,10 +26,9 @@ from minoots.store.results import Result
 
 log = structlog.get_logger("minoots.orchestrator")
 
-INTERVAL_S = 0.05
-INTERVAL_MOST_S = 0.1
 BATCH = 200
 WAIT_FOR_ROOM_S = 1.0
+LEAST_S = 0.002
 RENEW_EVERY_S = 2.0
 RENEW_FOR = timedelta(seconds=10)
 
@@ -36,7 +36,10 @@ _policy = msgspec.json.Decoder(RetryPolicy | None)
 
 
 class Orchestrator:
-    """Everything one process has under way. `runners` has one runner an action kind."""
+    """Everything one process has under way. `runners` has one runner an action kind.
+
+    `offer_ack` says with what the receiver of a delivery acknowledges it; None: it need not.
+    """
 
     def __init__(
         self,
@@ -46,8 +49,10 @@ class Orchestrator:
         capacity: Capacity,
         rng: random.Random,
         on_more_due: Callable[[], None] = lambda: None,
+        offer_ack: Callable[[Lease], Acknowledging | None] = lambda _: None,
     ) -> None:
         self._db = database
+        self._offer_ack = offer_ack
         self._intake = intake
         self._runners = runners
         self._capacity = capacity
@@ -58,15 +63,14 @@ class Orchestrator:
         self._taking = asyncio.Lock()
         self._is_draining = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._interval_s = INTERVAL_S
         self._is_idle = asyncio.Event()
-        self.recorder = Recorder(database, self._recorded)
+        self._lanes = intake.lanes
+        self.recorder = Recorder(database, self._recorded, self._lanes.ailing)
 
     async def take_fired(self, firings: Sequence[tuple[UUID, int]]) -> int:
         """Lease and start what these firings have to do, as far as there is room; how many."""
         async with self._taking:
-            room = 0 if self._is_draining else max(self._capacity.free, 0)
-            leases = await self._intake.take_fired(firings, room)
+            leases = await self._intake.take_fired(firings, 0 if self._is_draining else self._capacity.free)
             self._start(leases)
         return len(leases)
 
@@ -75,7 +79,7 @@ class Orchestrator:
         async with self._taking:
             if self._is_draining or self._capacity.free <= 0:
                 return 0
-            leases = await self._intake.take_due(min(self._capacity.free, BATCH))
+            leases = await self._intake.take_due(BATCH)
             self._start(leases)
         return len(leases)
 
@@ -83,16 +87,12 @@ class Orchestrator:
         """The loop of the second way of taking work: seconds until the next look."""
         if not await self._capacity.wait_free(WAIT_FOR_ROOM_S):
             return 0.0
-        async with self._db.connection() as connection:
-            seconds = await deliveries.seconds_to_next(self._db, connection)
-        if seconds is not None and seconds <= 0:
-            self._interval_s = INTERVAL_S
-            return 0.0 if await self.take_due() else INTERVAL_S
-        self._interval_s = min(self._interval_s * 1.15, INTERVAL_MOST_S)
-        return self._interval_s if seconds is None else min(self._interval_s, seconds)
+        if (seconds := self._lanes.seconds_to_look()) > 0:
+            return seconds
+        return 0.0 if await self.take_due() else max(self._lanes.seconds_to_look(), LEAST_S)
 
     def _start(self, leases: Sequence[Lease]) -> None:
-        self._capacity.take(len(leases))
+        self._capacity.take(lane_of(lease) for lease in leases)
         for lease in leases:
             self._under_way[lease.lease_id] = (lease, time.monotonic())
             running = asyncio.create_task(self._attempt(lease))
@@ -104,12 +104,15 @@ class Orchestrator:
         attempt = lease.attempt_count + 1
         try:
             outcome = await self._run(lease)
-            verdict = judge(outcome, attempt - lease.unknown_count, lease.age, _policy_of(lease), self._rng)
+            verdict = judge(outcome, lease.charged_count + 1, lease.age, _policy_of(lease), self._rng)
+            verdict = awaited(verdict, lease.ack_timeout_ms)
         except BaseException:
             self._forget([lease])
             raise
         self.recorder.put(Result(lease, outcome, verdict))
-        log.info(
+        # What went well is in the attempts' table, and a line for each would take a tenth of the time.
+        tell = log.debug if verdict.status in ("delivered", "awaiting") else log.info
+        tell(
             f"delivery.{'retrying' if verdict.status == 'pending' else verdict.status}",
             tenant_id=lease.tenant_id,
             timer_id=str(lease.key.timer_id),
@@ -120,7 +123,7 @@ class Orchestrator:
             status_code=outcome.answer.status_code,
             duration_ms=outcome.answer.duration_ms,
             **({"reason": verdict.reason or getattr(outcome, "error", None)} if verdict.status != "delivered" else {}),
-            **({"retry_in_s": round(verdict.wait.total_seconds(), 1)} if verdict.wait is not None else {}),
+            **({"next_in_s": round(verdict.wait.total_seconds(), 1)} if verdict.wait is not None else {}),
         )
 
     async def _run(self, lease: Lease) -> Outcome:
@@ -130,7 +133,7 @@ class Orchestrator:
         if runner is None:
             return Rejected(f"this version cannot run actions of the kind {lease.kind}", Answer())
         try:
-            return await runner.run(request_of(lease))
+            return await runner.run(request_of(lease, self._offer_ack(lease)))
         except Exception as broken:
             # A defect of ours must not cost the delivery: it is told with its trace, and tried again by the policy.
             log.exception("orchestrator.action_broke", kind=lease.kind, timer_id=str(lease.key.timer_id))
@@ -140,14 +143,18 @@ class Orchestrator:
         """They are under way no more: their places are free, their leases no longer renewed."""
         for lease in leases:
             self._under_way.pop(lease.lease_id, None)
-        self._capacity.give_back(len(leases))
+        self._capacity.give_back([lane_of(lease) for lease in leases])
         if not self._under_way:
             self._is_idle.set()
 
     def _recorded(self, results: Sequence[Result], filled: int) -> None:
-        self._forget([result.lease for result in results])
+        # What was heard of an attempt later on was no attempt, and holds no place.
+        ended = [result.lease for result in results if isinstance(result.lease, Lease)]
+        self._forget(ended)
         soon = any(r.verdict.wait is not None and r.verdict.wait.total_seconds() < INTERVAL_MOST_S for r in results)
         if filled or soon:
+            self._lanes.scan_again()
+        if self._lanes.freed({lane_of(lease) for lease in ended}) or filled or soon:
             self._on_more_due()
 
     async def renew(self) -> float:

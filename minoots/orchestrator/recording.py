@@ -1,17 +1,24 @@
 """Writes results in batches: while one batch is being written, the next gathers."""
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 
 import structlog
 
+from minoots.domain.breaker import see
+from minoots.domain.outcome import Heard
 from minoots.errors import Unavailable
 from minoots.store.database import ROW_ERRORS, Database, describe_refusal
+from minoots.store.deliveries import Lease
+from minoots.store.lanes import LaneKey, SeenAttempt, see_attempts
 from minoots.store.results import Result, is_row_locked, record_results
 
 log = structlog.get_logger("minoots.orchestrator")
 
 BATCH = 500
+# While one waits for its commit, the other writes.
+WRITERS = 2
 RETRY_S = 0.5
 # Another recorder has a row for milliseconds; whoever has it longer than this must not hold up the other results.
 LOCK = "500ms"
@@ -19,11 +26,22 @@ POSTPONE_S = 2.0
 
 
 class Recorder:
-    """A queue of results and the one writer of it. `on_recorded` gets what is written or given up."""
+    """A queue of results and its writers. `on_recorded` gets what is written or given up.
 
-    def __init__(self, database: Database, on_recorded: Callable[[Sequence[Result], int], None]) -> None:
+    `ailing` are lanes with failures: what succeeds there has to be counted; of the others only failures are.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        on_recorded: Callable[[Sequence[Result], int], None],
+        ailing: set[LaneKey] | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
         self._db = database
         self._on_recorded = on_recorded
+        self._ailing = set() if ailing is None else ailing
+        self._rng = rng or random.Random()  # noqa: S311 - jitter is no secret
         self._queue: asyncio.Queue[Result] = asyncio.Queue()
 
     def put(self, result: Result) -> None:
@@ -32,6 +50,11 @@ class Recorder:
 
     async def run(self) -> None:
         """Until cancelled; stop it when nothing is under way any more."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WRITERS):
+                group.create_task(self._write_on())
+
+    async def _write_on(self) -> None:
         while True:
             batch = [await self._queue.get()]
             while len(batch) < BATCH and not self._queue.empty():
@@ -82,8 +105,28 @@ class Recorder:
         return [], 0
 
     async def _write(self, batch: Sequence[Result]) -> int:
-        async with self._db.guarded(lock=LOCK) as connection:
+        async with self._db.guarded(lock=LOCK, is_keyed=True) as connection:
             written, filled = await record_results(self._db, connection, batch)
+            seen = self._seen(batch)
+            breakers = await see_attempts(self._db, connection, seen, self._rng) if seen else {}
         if written < len(batch):
             log.info("orchestrator.results_late", late=len(batch) - written, note="their leases had ended")
+        for key, breaker in breakers.items():
+            (self._ailing.add if breaker.failures else self._ailing.discard)(key)
         return filled
+
+    def _seen(self, batch: Sequence[Result]) -> list[SeenAttempt]:
+        """What the lanes' breakers have to count: nothing where all goes well."""
+        seen = []
+        for result in batch:
+            if not isinstance(result.lease, Lease) or isinstance(result.outcome, Heard):
+                continue
+            one, key = see(result.outcome), lane_of(result.lease)
+            if one.failed or key in self._ailing:
+                seen.append(SeenAttempt(key, result.lease.lease_id, result.lease.key.timer_id, one))
+        return seen
+
+
+def lane_of(lease: Lease) -> LaneKey:
+    """Whose place it takes."""
+    return LaneKey(lease.tenant_id, lease.lane)

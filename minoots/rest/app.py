@@ -1,6 +1,10 @@
 """Puts the REST application together."""
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from litestar import Litestar
+from litestar.handlers import HTTPRouteHandler
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from minoots.access.keys import Keys
@@ -17,6 +21,14 @@ from minoots.service.changes import TimerChanges
 from minoots.service.timers import Timers
 
 
+class Routes(Protocol):
+    """Calls that belong together."""
+
+    def handlers(self) -> list[HTTPRouteHandler]:
+        """Each call under its path."""
+        ...
+
+
 def create_app(
     timers: Timers,
     changes: TimerChanges,
@@ -24,10 +36,12 @@ def create_app(
     readiness: Readiness,
     public_url: str = "http://127.0.0.1:4000",
     registry: CollectorRegistry | None = None,
+    further: Sequence[Routes] = (),
 ) -> Litestar:
     """The application. `public_url` is what the documentation's examples call; `registry` holds the metrics.
 
-    Without a registry one is made that has the process's own metrics.
+    Without a registry one is made that has the process's own metrics. `further` are the calls that go beyond timers, as
+    `wiring.further_routes` has them.
     """
     metrics = process_registry() if registry is None else registry
     app = Litestar(
@@ -37,6 +51,7 @@ def create_app(
             *TimerRoutes(timers, keys).handlers(),
             *ScheduleRoutes(changes, keys).handlers(),
             *FiringRoutes(timers, keys).handlers(),
+            *(handler for routes in further for handler in routes.handlers()),
             *HealthRoutes(readiness, metrics).handlers(),
             *DocsRoutes(build_document(), public_url).handlers(),
         ],

@@ -137,7 +137,7 @@ def _resolve(document: Document, node: Document) -> Document:
 
 
 def _json(value: object) -> str:
-    return _text(json.dumps(value, indent=2, ensure_ascii=False))
+    return _text(value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _text(value: str) -> str:

@@ -46,7 +46,12 @@ NEW_TIMERS: dict[str, Any] = {
             "tenantId": "demo",
             "requestedBy": "planner",
             "duration": "1h30m",
-            "agentBinding": {"adapter": "mcp", "target": "https://agents.example.com/mcp"},
+            "metadata": {"orderId": 7},
+            "agentBinding": {
+                "adapter": "mcp",
+                "target": "https://agents.example.com/mcp#remind",
+                "payloadTemplate": {"order": "{{timer.metadata.orderId}}", "text": "due at {{firing.dueAt}}"},
+            },
         },
     },
 }

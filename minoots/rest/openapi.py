@@ -5,7 +5,11 @@ import copy
 import minoots
 from minoots.domain.limits import IDEMPOTENCY_KEY_CHARACTERS, PAGE_DEFAULT, PAGE_MOST
 from minoots.rest import examples
+from minoots.rest.openapi_acks import ack_paths, ack_security
 from minoots.rest.openapi_changes import change_paths, schedule_paths, update_call
+from minoots.rest.openapi_dead_letters import dead_letter_parameters, dead_letter_paths
+from minoots.rest.openapi_events import event_paths
+from minoots.rest.openapi_lanes import lane_paths
 from minoots.rest.openapi_parts import (
     OCCURRENCE,
     REFUSALS,
@@ -20,6 +24,7 @@ from minoots.rest.openapi_parts import (
     refusal,
     tenant,
 )
+from minoots.rest.openapi_secrets import secret_paths
 from minoots.rest.schemas import TENANT_SCHEMA, Schema, component_schemas
 from minoots.rest.timers import STATUSES
 
@@ -40,9 +45,21 @@ def build_document() -> Document:
             {"name": "timers", "description": "The promises."},
             {"name": "schedules", "description": "When they come due, again and again."},
             {"name": "firings", "description": "What became of them."},
+            {"name": "events", "description": "What happens, as it happens."},
+            {"name": "lanes", "description": "Destinations: how many at once, how fast, and whether they work."},
+            {"name": "signing secrets", "description": "What webhooks are signed with."},
             {"name": "operation", "description": "For probes and scrapers; no key is needed."},
         ],
-        "paths": _timer_paths() | change_paths() | schedule_paths() | _firing_paths() | _operation_paths(),
+        "paths": _timer_paths()
+        | change_paths()
+        | schedule_paths()
+        | _firing_paths()
+        | dead_letter_paths()
+        | secret_paths()
+        | lane_paths()
+        | ack_paths()
+        | event_paths()
+        | _operation_paths(),
         "components": {
             "schemas": component_schemas(),
             "parameters": _parameters(),
@@ -54,6 +71,7 @@ def build_document() -> Document:
             "securitySchemes": {
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
                 "bearer": {"type": "http", "scheme": "bearer"},
+                **ack_security(),
             },
         },
     }
@@ -142,6 +160,7 @@ def _parameters() -> Document:
         "Limit": ("query", "limit", "How many at most.", limit),
         "TimerCursor": ("query", "cursor", "nextCursor of the page before.", {"type": "string", "format": "uuid"}),
         "FiringCursor": ("query", "cursor", "nextCursor of the page before.", occurrence),
+        **dead_letter_parameters(),
     }
     return {
         name: {"name": wire, "in": place, "description": text, "schema": schema}

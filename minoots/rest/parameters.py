@@ -91,6 +91,13 @@ def read_instant(text: str) -> datetime:
     return parse_instant(_LOST_PLUS.sub(r"\1+\2", text))
 
 
+def read_timer_id(text: str) -> UUID:
+    """A timer's id, as a parameter has it."""
+    if not _UUID.fullmatch(text):
+        raise ValueError("this is no timer's id")
+    return UUID(text)
+
+
 def read_timer_cursor(text: str) -> UUID:
     """Where a list of timers goes on."""
     if not _UUID.fullmatch(text):

@@ -11,7 +11,14 @@ from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
 from minoots import errors
-from minoots.errors import Finding, InvalidTimer, MalformedRequest, MinootsError, TimerStateConflict
+from minoots.errors import (
+    AcknowledgementConflict,
+    Finding,
+    InvalidTimer,
+    MalformedRequest,
+    MinootsError,
+    TimerStateConflict,
+)
 from minoots.rest.answers import HttpRequest
 
 log = structlog.get_logger("minoots.rest")
@@ -25,16 +32,23 @@ STATUS_OF: dict[type[MinootsError], int] = {
     errors.Forbidden: 403,
     errors.TimerNotFound: 404,
     errors.FiringNotFound: 404,
+    errors.DeliveryNotFound: 404,
+    errors.SigningSecretNotFound: 404,
+    errors.SigningSecretConflict: 409,
     errors.TimerStateConflict: 409,
+    errors.AcknowledgementConflict: 409,
+    errors.DeliveryStateConflict: 409,
     errors.NameTaken: 409,
     errors.StaleVersion: 412,
     errors.IdempotencyInFlight: 409,
+    errors.EventsOff: 409,
     errors.BodyTooLarge: 413,
     errors.UnsupportedMedia: 415,
     errors.IdempotencyMismatch: 422,
     errors.InvalidTimer: 422,
     errors.StoreUnavailable: 503,
     errors.BrokerUnavailable: 503,
+    errors.TooManyFollow: 503,
     errors.ConfigError: 500,
     errors.EmbeddedError: 500,
 }
@@ -44,6 +58,7 @@ _HEADERS: dict[type[MinootsError], dict[str, str]] = {
     errors.IdempotencyInFlight: {"Retry-After": "1"},
     errors.StoreUnavailable: {"Retry-After": "2"},
     errors.BrokerUnavailable: {"Retry-After": "2"},
+    errors.TooManyFollow: {"Retry-After": "5"},
 }
 
 _ROUTING = {404: "route-not-found", 405: "method-not-allowed", 400: "malformed-request", 413: "body-too-large"}
@@ -59,6 +74,7 @@ class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
     pointer: str | None = None
     errors: list[Finding] | None = None
     timer_status: str | None = msgspec.field(default=None, name="timerStatus")
+    delivery_status: str | None = msgspec.field(default=None, name="deliveryStatus")
 
 
 def exception_handlers() -> ExceptionHandlersMap:
@@ -92,6 +108,8 @@ def problem_of(error: MinootsError) -> Problem:
         problem.pointer = error.pointer
     elif isinstance(error, TimerStateConflict):
         problem.timer_status = error.status
+    elif isinstance(error, AcknowledgementConflict):
+        problem.delivery_status = error.status
     return problem
 
 

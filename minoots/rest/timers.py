@@ -126,7 +126,7 @@ def read_filter(query: Query) -> TimerFilter:
             raise MalformedRequest(f"there is no status {status[:64]!r}; there are {', '.join(STATUSES)}")
     return TimerFilter(
         statuses=query.get("status", ()),
-        labels=_read_labels(query.get("label", [])),
+        labels=read_labels(query.get("label", [])),
         name=one(query, "name", _read_name),
         due_before=one(query, "dueBefore", read_instant),
         due_after=one(query, "dueAfter", read_instant),
@@ -135,7 +135,7 @@ def read_filter(query: Query) -> TimerFilter:
     )
 
 
-def _read_labels(texts: list[str]) -> dict[str, str] | None:
+def read_labels(texts: list[str]) -> dict[str, str] | None:
     """`key:value` each; the key ends at the first colon. All of them must hold."""
     if len(texts) > LABELS:
         raise MalformedRequest(f"a list is filtered by at most {LABELS} labels")

@@ -11,6 +11,7 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError, Message
 
+from minoots.access.ack_tokens import HEADER
 from minoots.access.keys import Caller, Keys
 from minoots.errors import BodyTooLarge, ConfigError, MalformedRequest, MinootsError, Unauthenticated, Unavailable
 from minoots.rpc.status import status_of
@@ -33,11 +34,15 @@ _INTERNAL = "something went wrong on the server's side; its log says what"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call that may go on. `tenant_id` is one that the key may use; `traceparent` is as it came."""
+    """One call that may go on. `tenant_id` is one that the key may use; `traceparent` is as it came.
+
+    `is_by_token`: it came with the delivery's own token instead of a key, and of no tenant.
+    """
 
     tenant_id: str
     traceparent: str | None
     context: Context
+    is_by_token: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class Verb(Generic[Req]):
     """One method of the service. `run` answers with a message, or, when `streams`, writes messages by the context.
 
     `tenants` are the places of the message that name a tenant; one that is not `is_of_tenant` needs none.
+    `admits_token` says whether the token of a delivery is good for what the message names.
     """
 
     kind: type[Req]
@@ -56,6 +62,7 @@ class Verb(Generic[Req]):
     most_bytes: int = MESSAGE_BYTES
     streams: bool = False
     is_of_tenant: bool = True
+    admits_token: Callable[[Req, str], bool] | None = None
 
 
 class Drain:
@@ -141,13 +148,18 @@ class Calls:
             # Nobody waits for the answer: begin nothing. gRPC itself has told the caller.
             raise asyncio.CancelledError
         metadata = _texts(context)
+        if verb.admits_token is not None and (token := _token(metadata)) is not None:
+            asked = _parse(verb, raw)
+            if verb.admits_token(asked, token):
+                return await verb.run(asked, Call("", _trace(metadata), context, is_by_token=True))
+            if HEADER in metadata:
+                raise Unauthenticated(f"the metadata {HEADER} is not the token that came with this delivery")
         caller = self._identify(metadata)
         caller.require(verb.scope)
         request = _parse(verb, raw)
         named = [("the metadata x-tenant-id", value) for value in metadata.get("x-tenant-id", ())]
         tenant_id = caller.choose_tenant([*verb.tenants(request), *named]) if verb.is_of_tenant else ""
-        traces = metadata.get("traceparent", [])
-        call = Call(tenant_id, traces[0].strip() if len(traces) == 1 else None, context)
+        call = Call(tenant_id, _trace(metadata), context)
         if not verb.streams:
             return await verb.run(request, call)
         async with self._drain.interrupted():
@@ -176,6 +188,19 @@ def _parse(verb: Verb[Req], raw: bytes) -> Req:
 
 def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
+
+
+def _token(metadata: dict[str, list[str]]) -> str | None:
+    """What may be the token of a delivery: a bearer may have an API key as well."""
+    if HEADER in metadata:
+        return metadata[HEADER][0].strip()
+    scheme, _, bearer = metadata.get("authorization", [""])[0].strip().partition(" ")
+    return bearer.strip() if scheme.lower() == "bearer" and "x-api-key" not in metadata else None
+
+
+def _trace(metadata: dict[str, list[str]]) -> str | None:
+    traces = metadata.get("traceparent", [])
+    return traces[0].strip() if len(traces) == 1 else None
 
 
 def _texts(context: Context) -> dict[str, list[str]]:

@@ -150,7 +150,7 @@ def read_filter(request: pb.TimerListRequest) -> TimerFilter:
         name=request.name if request.HasField("name") else None,
         due_before=_read_bound("due_before", request),
         due_after=_read_bound("due_after", request),
-        after=_read_timer_token(request.page_token),
+        after=read_timer_token(request.page_token),
         limit=read_page_size(request.page_size),
     )
 
@@ -185,7 +185,8 @@ def read_page_size(size: int) -> int:
     return size or PAGE_DEFAULT
 
 
-def _read_timer_token(text: str) -> UUID | None:
+def read_timer_token(text: str) -> UUID | None:
+    """Where a list that is ordered by id goes on."""
     if text and not _UUID.fullmatch(text):
         raise MalformedRequest("this is no page token; take next_page_token of the page before")
     return UUID(text) if text else None
@@ -221,6 +222,14 @@ def read_resume(request: pb.TimerEventStreamRequest) -> str | datetime | None:
         return read_instant(request.from_time)
     except ValueError as wrong:
         raise MalformedRequest(f"from_time cannot be read: {wrong}") from None
+
+
+def read_event_filter(request: pb.TimerEventStreamRequest) -> tuple[str | None, dict[str, str]]:
+    """The timer and the labels whose events are wanted."""
+    timer_id = request.timer_id.lower()
+    if timer_id and not _UUID.fullmatch(timer_id):
+        raise MalformedRequest("timer_id is no timer's id")
+    return timer_id or None, dict(request.labels)
 
 
 def located(pointer: str, read: Callable[[], T]) -> T:

@@ -13,10 +13,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from minoots.access.keys import Keys
-from minoots.broker.jetstream import Broker
+from minoots.broker.tail import Tail
 from minoots.errors import ConfigError
 from minoots.rpc.calls import Calls, Drain
-from minoots.rpc.servicer import BATCH_MESSAGE_BYTES, SERVICE, HorologyKernel
+from minoots.rpc.servicer import BATCH_MESSAGE_BYTES, SERVICE, HorologyKernel, Verbs
 from minoots.service.changes import TimerChanges
 from minoots.service.timers import Timers
 from minoots.settings import Address
@@ -46,16 +46,18 @@ async def serve_grpc(
     timers: Timers,
     changes: TimerChanges,
     keys: Keys,
-    broker: Broker | None,
+    tail: Tail | None,
     address: Address,
     stop: asyncio.Event,
     drain_s: float = DRAIN_S,
+    further: Sequence[Verbs] = (),
 ) -> None:
     """Bind, serve until `stop`, let the calls under way end; ConfigError when the address cannot be had.
 
-    Without a broker there are no events to stream, and the other calls work.
+    Without a tail there are no events to stream, and the other calls work. `further` are the verbs that go beyond
+    timers, as `wiring.further_verbs` has them.
     """
-    async with grpc_server(timers, changes, keys, broker, address, drain_s):
+    async with grpc_server(timers, changes, keys, tail, address, drain_s, further):
         await stop.wait()
 
 
@@ -64,15 +66,16 @@ async def grpc_server(
     timers: Timers,
     changes: TimerChanges,
     keys: Keys,
-    broker: Broker | None,
+    tail: Tail | None,
     address: Address,
     drain_s: float = DRAIN_S,
+    further: Sequence[Verbs] = (),
 ) -> AsyncIterator[None]:
     """The server, listening inside of the block and drained at its end."""
     await _try_address(address)
     drain = Drain()
     server = grpc.aio.server(options=_OPTIONS)
-    handlers = HorologyKernel(timers, changes, broker).handlers(Calls(keys, drain))
+    handlers = HorologyKernel(timers, changes, tail, further).handlers(Calls(keys, drain))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     watched = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(watched, server)

@@ -11,7 +11,14 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from minoots import errors
-from minoots.errors import Finding, InvalidTimer, MalformedRequest, MinootsError, TimerStateConflict
+from minoots.errors import (
+    AcknowledgementConflict,
+    Finding,
+    InvalidTimer,
+    MalformedRequest,
+    MinootsError,
+    TimerStateConflict,
+)
 
 DOMAIN = "minoots"
 
@@ -21,11 +28,17 @@ STATUS_OF: dict[type[MinootsError], grpc.StatusCode] = {
     errors.Forbidden: grpc.StatusCode.PERMISSION_DENIED,
     errors.TimerNotFound: grpc.StatusCode.NOT_FOUND,
     errors.FiringNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.DeliveryNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.SigningSecretNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.SigningSecretConflict: grpc.StatusCode.ALREADY_EXISTS,
     errors.TimerStateConflict: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.AcknowledgementConflict: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.DeliveryStateConflict: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NameTaken: grpc.StatusCode.ALREADY_EXISTS,
     errors.StaleVersion: grpc.StatusCode.ABORTED,
     errors.IdempotencyInFlight: grpc.StatusCode.ABORTED,
     errors.IdempotencyMismatch: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.EventsOff: grpc.StatusCode.FAILED_PRECONDITION,
     # As gRPC itself answers a message that is too large.
     errors.BodyTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.UnsupportedMedia: grpc.StatusCode.INVALID_ARGUMENT,
@@ -33,6 +46,7 @@ STATUS_OF: dict[type[MinootsError], grpc.StatusCode] = {
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.BrokerUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.TooManyFollow: grpc.StatusCode.UNAVAILABLE,
     # What was asked is not there in this installation: only its operator can change that.
     errors.ConfigError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.EmbeddedError: grpc.StatusCode.INTERNAL,
@@ -63,7 +77,7 @@ def status_of(error: MinootsError) -> grpc.Status:
 def _details(error: MinootsError) -> list[Message]:
     info = ErrorInfo(reason=_screaming(type(error).__name__), domain=DOMAIN)
     details: list[Message] = [info]
-    if isinstance(error, TimerStateConflict):
+    if isinstance(error, TimerStateConflict | AcknowledgementConflict):
         info.metadata["status"] = error.status
     if isinstance(error, InvalidTimer):
         details.append(_bad_request(error.findings))

@@ -9,6 +9,7 @@ from uuid import UUID
 import structlog
 import uuid_utils
 
+from minoots.domain.abilities import Abilities
 from minoots.domain.change import PAST_MOST, Change, Kept, first_timing, move, pause, resume
 from minoots.domain.limits import NAME_CHARACTERS, PREVIEW_DEFAULT
 from minoots.domain.moment import Moved
@@ -17,6 +18,7 @@ from minoots.domain.schedule import Instant
 from minoots.domain.timer import NewTimer, Timer
 from minoots.domain.update import ANY_VERSION, TimerUpdate, decide_put, decide_update, says_the_same
 from minoots.errors import InvalidTimer, StaleVersion, StoreUnavailable, TimerNotFound, TimerStateConflict
+from minoots.service.abilities import check_can_run
 from minoots.service.preview import preview_schedule
 from minoots.store import firings, installation, recurring
 from minoots.store.changes import (
@@ -44,8 +46,9 @@ class TimerChanges:
     status that has no such step, InvalidTimer with pointers in the words of REST, and StoreUnavailable.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, abilities: Abilities | None = None) -> None:
         self._db = database
+        self._abilities = abilities
 
     async def pause(
         self, tenant_id: str, timer_id: UUID, requested_by: str | None = None, if_version: int | None = None
@@ -119,6 +122,9 @@ class TimerChanges:
         self, tenant_id: str, timer_id: UUID, changes: TimerUpdate, if_version: int | None = None
     ) -> Timer:
         """Change what is given. Raises StaleVersion when it has another version than `if_version`, and NameTaken."""
+        if self._abilities is not None:
+            fields = changes.fields
+            self._abilities.check(tenant_id, fields.get("action_bundle"), fields.get("agent_binding"))
         return await self._change(
             tenant_id, timer_id, partial(decide_update, update=changes), changes.requested_by, if_version
         )
@@ -133,6 +139,8 @@ class TimerChanges:
         """
         if new.name is None:
             raise InvalidTimer.at("/name", "name is required: a timer is put by its name")
+        if self._abilities is not None:
+            await check_can_run(self._abilities, tenant_id, [new], batch=False)
         for _ in range(TRIES):
             async with self._db.connection() as connection:
                 known = await find_named(self._db, connection, tenant_id, new.name)

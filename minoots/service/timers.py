@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 
+from minoots.domain.abilities import Abilities
 from minoots.domain.duration import format_instant
 from minoots.domain.firing import Firing
 from minoots.domain.limits import BATCH_TIMERS, IDEMPOTENCY_KEY_CHARACTERS, REASON_CHARACTERS
@@ -21,6 +22,7 @@ from minoots.errors import (
     TimerNotFound,
     TimerStateConflict,
 )
+from minoots.service.abilities import check_can_run
 from minoots.service.arrivals import Arrivals
 from minoots.service.plans import plan_new
 from minoots.store import firings, idempotency, installation, timers
@@ -45,10 +47,14 @@ class Page(Generic[T]):
 
 
 class Timers:
-    """What can be done with timers. Every call is one transaction, and of one tenant."""
+    """What can be done with timers. Every call is one transaction, and of one tenant.
 
-    def __init__(self, database: Database) -> None:
+    What `abilities` cannot run raises InvalidTimer; None takes everything that keeps the rules.
+    """
+
+    def __init__(self, database: Database, abilities: Abilities | None = None) -> None:
         self._db = database
+        self._abilities = abilities
         self._arrivals = Arrivals(database)
         self._tenants: set[str] = set()
 
@@ -64,6 +70,8 @@ class Timers:
             raise InvalidTimer.at("/items", f"a batch has 1 to {BATCH_TIMERS:,} items")
         if idempotency_key is not None and not 1 <= len(idempotency_key) <= IDEMPOTENCY_KEY_CHARACTERS:
             raise MalformedRequest(f"an Idempotency-Key has 1 to {IDEMPOTENCY_KEY_CHARACTERS} characters")
+        if self._abilities is not None:
+            await check_can_run(self._abilities, tenant_id, new, batch=batch)
         if idempotency_key is None and not batch and new[0].schedule is None:
             created = [_not_past(await self._arrivals.insert(tenant_id, new[0]), None)]
         elif idempotency_key is None and all(n.duration_ms is not None for n in new):

@@ -48,6 +48,14 @@ _CONSTRAINTS = {
     "timers_agent_binding_size": ("/agentBinding", "an agent binding is at most 256 KiB"),
     "timers_schedule": ("/schedule", 'a schedule is a JSON object, as {"cron": "0 9 * * 1-5"}'),
     "timers_schedule_size": ("/schedule", "a schedule is at most 64 KiB"),
+    "signing_secrets_destination": (
+        "/destination",
+        'a destination is an origin, scheme, host and port without a path, as "https://example.com"',
+    ),
+    "deliveries_ack_result_size": (
+        "/result",
+        "a result is at most 16 KiB, counted with numbers written out (1e308 has 309 digits)",
+    ),
     "timers_numbers": ("", "a number in it is out of range: beyond about 1.8e308"),
     "timers_depth": ("", "the JSON is nested deeper than 32 levels"),
 }
@@ -62,6 +70,7 @@ ROW_ERRORS = (
     asyncpg.ProgramLimitExceededError,
     asyncpg.RaiseError,
 )
+_KEYED = "".join(f", set_config('enable_{way}', 'off', true)" for way in ("seqscan", "hashjoin", "mergejoin"))
 _RETRIED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
@@ -180,12 +189,19 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def guarded(
-        self, idle: str = "3s", lock: str = "2s", statement: str = "30s", *, is_durable: bool = True
+        self,
+        idle: str = "3s",
+        lock: str = "2s",
+        statement: str = "30s",
+        *,
+        is_durable: bool = True,
+        is_keyed: bool = False,
     ) -> AsyncIterator[Connection]:
         """A loop's transaction: the server ends it when this process is stopped or cut off, so that its locks go.
 
         What it repeats is planned once. With `is_durable` false the commit does not wait for the disk: for what may be
-        done again after the server crashed.
+        done again after the server crashed. With `is_keyed` every row is found by an index, whatever the statistics
+        say: a plan made while a table was empty would go on to read all of it.
         """
         async with self.transaction() as connection:
             await connection.execute(
@@ -193,6 +209,7 @@ class Database:
                 f"set_config('lock_timeout', '{lock}', true), set_config('statement_timeout', '{statement}', true), "
                 "set_config('plan_cache_mode', 'force_generic_plan', true)"
                 + ("" if is_durable else ", set_config('synchronous_commit', 'off', true)")
+                + (_KEYED if is_keyed else "")
             )
             yield connection
 

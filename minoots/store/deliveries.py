@@ -2,28 +2,38 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from minoots.store.database import Connection, Database
+from minoots.store.lanes import LaneKey
 
-# Whose time has come: 2 s after a firing nobody leased, the end of a lease, the instant of a retry.
+# Whose time has come: 2 s after a firing nobody leased, the end of a lease, the instant of a retry. Of each lane no
+# more than it has room for, from its mark on: what was claimed before that is not walked again.
 _FIND_DUE = """
-select timer_id, occurrence, action_id, position, gate from minoots.deliveries
- where next_attempt_at <= minoots.now() and status = 'pending'
- order by next_attempt_at limit $1
-   for no key update skip locked
+select d.timer_id, d.occurrence, d.action_id, d.position, d.gate, k.tenant_id, k.lane, d.next_attempt_at
+  from unnest($1::text[], $2::text[], $3::timestamptz[], $4::int[]) as k(tenant_id, lane, mark, room)
+ cross join lateral (
+       select timer_id, occurrence, action_id, position, gate, next_attempt_at from minoots.deliveries x
+        where x.tenant_id = k.tenant_id and x.lane = k.lane and x.next_attempt_at >= k.mark
+          and x.next_attempt_at <= minoots.now() and x.next_attempt_at is not null and x.status = 'pending'
+        order by x.next_attempt_at limit k.room
+          for no key update skip locked) d
 """
 
 # What a message tells of: only what was never leased, for everything else has an instant of its own.
 _FIND_FIRED = """
-select d.timer_id, d.occurrence, d.action_id, d.position, d.gate
+select d.timer_id, d.occurrence, d.action_id, d.position, d.gate, d.tenant_id, d.lane, d.next_attempt_at
   from unnest($1::uuid[], $2::int[]) as m(timer_id, occurrence)
-  join minoots.deliveries d using (timer_id, occurrence)
- where d.leased_at is null and d.next_attempt_at is not null and d.status = 'pending'
+ cross join lateral (
+       select * from minoots.deliveries x
+        where x.timer_id = m.timer_id and x.occurrence = m.occurrence
+          and x.leased_at is null and x.next_attempt_at is not null
+          -- said so that no partial index fits: a plan made while the table was empty would walk all of one
+          and x.status || '' = 'pending'
+          for no key update skip locked) d
  order by d.timer_id, d.occurrence, d.position
-   for no key update of d skip locked
 """
 
 _LOCK_FIRINGS = """
@@ -50,15 +60,20 @@ update minoots.deliveries d set next_attempt_at = case when $4 then minoots.now(
 
 _LEASE = """
 with taken as (
-    select d.timer_id, d.occurrence, d.action_id, k.lease_id, d.lease_id as former, d.leased_at, d.leased_by,
-           coalesce(b.bundle -> 'actions' -> d.position::int -> 'parameters', b.binding) as parameters,
-           b.bundle -> 'retryPolicy' as retry_policy
-      from unnest($1::uuid[], $2::int[], $3::text[], $4::uuid[]) as k(timer_id, occurrence, action_id, lease_id)
+    select d.timer_id, d.occurrence, d.action_id, k.lease_id, k.holds_place, d.lease_id as former, d.leased_at,
+           d.leased_by,
+           coalesce(a.action -> 'parameters', b.binding) as parameters, b.binding,
+           b.bundle -> 'retryPolicy' as retry_policy,
+           (a.action -> 'escalation' ->> 'afterAttempts')::int as escalates_after
+      from unnest($1::uuid[], $2::int[], $3::text[], $4::uuid[], $8::boolean[])
+               as k(timer_id, occurrence, action_id, lease_id, holds_place)
       join minoots.deliveries d using (timer_id, occurrence, action_id)
       join minoots.firings f using (timer_id, occurrence) join minoots.timers t on t.id = d.timer_id
       -- a recurring timer may have changed since: its firing keeps what it fired with
       cross join lateral (select coalesce(f.timer_shown::jsonb -> 'actionBundle', t.action_bundle) as bundle,
-                                 coalesce(f.timer_shown::jsonb -> 'agentBinding', t.agent_binding) as binding) b),
+                                 coalesce(f.timer_shown::jsonb -> 'agentBinding', t.agent_binding) as binding) b
+      cross join lateral (select case when d.escalated_from is null then b.bundle -> 'actions' -> d.position::int
+                                      else minoots.action_of(b.bundle, null, d.action_id, d.position) end as action) a),
 -- a lease that ended without a record is an attempt whose outcome nobody knows
 lost as (
     insert into minoots.attempts (tenant_id, timer_id, occurrence, action_id, attempt, started_at, outcome, error, node)
@@ -67,9 +82,12 @@ lost as (
       from taken k join minoots.deliveries d using (timer_id, occurrence, action_id)
      where k.former is not null
         on conflict do nothing),
+-- what was said of the attempt before says nothing about this one
 leased as (
     update minoots.deliveries d
-       set lease_id = k.lease_id, leased_by = $5, leased_at = minoots.now(),
+       set lease_id = k.lease_id, leased_by = $5, leased_at = minoots.now(), holds_place = k.holds_place,
+           ack_timeout_ms = minoots.ack_timeout_of(d.kind, k.parameters, k.binding),
+           ack_outcome = null, ack_note = null, ack_result = null, ack_at = null, ack_deadline_at = null,
            attempt_count = d.attempt_count + (k.former is not null)::int,
            unknown_count = d.unknown_count + (k.former is not null)::int,
            next_attempt_at = minoots.now()
@@ -79,11 +97,19 @@ leased as (
      where d.timer_id = k.timer_id and d.occurrence = k.occurrence and d.action_id = k.action_id
        and d.status = 'pending'
  returning d.tenant_id, d.timer_id, d.occurrence, d.action_id, d.kind, d.lane, d.gate, d.lease_id, d.attempt_count,
-           d.unknown_count, k.parameters, k.retry_policy)
+           d.unknown_count - coalesce(d.unknown_before, 0) as unknown_count, k.parameters, k.retry_policy, d.opened_at,
+           d.redrives, d.attempt_count - d.unknown_count - coalesce(d.charged_before, 0) as charged_count,
+           case when d.escalated_at is null then k.escalates_after end as escalates_after, d.ack_timeout_ms)
 select l.tenant_id, l.timer_id, l.occurrence, l.action_id, l.kind, l.lane, l.gate, l.lease_id, l.attempt_count,
        l.unknown_count, l.parameters::text, l.retry_policy::text,
-       minoots.now() - f.fired_at as age, minoots.timer_as_fired(t, f)::text as timer,
-       minoots.firing_as_fired(f)::text as firing, f.event_id, minoots.iso(f.fired_at) as fired_at, t.traceparent
+       minoots.now() - coalesce(l.opened_at, f.fired_at) as age,
+       -- mostly nothing has changed since it fired, and to put that back costs as much as all the rest
+       case when t.version = f.timer_version and t.status = 'fired' and f.timer_shown is null
+            then minoots.timer_json(t) else minoots.timer_as_fired(t, f) end::text as timer,
+       case when f.status = 'dispatching' then minoots.firing_json(f)
+            else minoots.firing_as_fired(f) end::text as firing,
+       f.event_id, minoots.iso(f.fired_at) as fired_at, t.traceparent,
+       l.redrives, l.charged_count, l.escalates_after, l.ack_timeout_ms
   from leased l join minoots.firings f using (timer_id, occurrence) join minoots.timers t on t.id = l.timer_id
 """
 
@@ -100,7 +126,8 @@ _POSTPONE = """
 update minoots.deliveries d set next_attempt_at = minoots.now() + interval '1 minute'
  where (d.timer_id, d.occurrence, d.action_id) in (
      select timer_id, occurrence, action_id from minoots.deliveries
-      where next_attempt_at <= minoots.now() and status = 'pending'
+      where tenant_id = $1 and lane = $2 and next_attempt_at <= minoots.now() and status = 'pending'
+        and next_attempt_at is not null
       order by next_attempt_at limit 1 for no key update skip locked)
 returning d.timer_id, d.occurrence, d.action_id
 """
@@ -112,11 +139,6 @@ update minoots.deliveries d set next_attempt_at = greatest(d.next_attempt_at, mi
  where d.timer_id = k.timer_id and d.occurrence = k.occurrence and d.action_id = k.action_id and d.lease_id = k.lease_id
 """
 
-_SECONDS_TO_NEXT = """
-select extract(epoch from next_attempt_at - minoots.now())::float8 from minoots.deliveries
- where next_attempt_at is not null order by next_attempt_at limit 1
-"""
-
 
 class DeliveryKey(NamedTuple):
     """Which delivery."""
@@ -124,6 +146,11 @@ class DeliveryKey(NamedTuple):
     timer_id: UUID
     occurrence: int
     action_id: str
+
+    @property
+    def webhook_id(self) -> str:
+        """What names it outside: the same in every attempt."""
+        return f"{self.timer_id}_{self.occurrence}_{self.action_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +160,18 @@ class Candidate:
     key: DeliveryKey
     position: int
     gate: int | None
+    lane: LaneKey
+    next_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
     """The right to run one attempt and to write how it ended; with everything the attempt sends.
 
-    `parameters`, `retry_policy`, `timer` and `firing` are JSON text. `age` is the firing's.
+    `parameters`, `retry_policy`, `timer` and `firing` are JSON text. `age` is the delivery's, since it was opened; so
+    are `unknown_count` and `charged_count`, the attempts before this one that its policy counts. `escalates_after`: at
+    how many of them another one joins in; None when that is done, or never to be. `ack_timeout_ms`: how long the
+    receiver may take to acknowledge; None when it need not.
     """
 
     tenant_id: str
@@ -158,18 +190,41 @@ class Lease:
     event_id: UUID
     fired_at: str
     traceparent: str | None
+    redrives: int
+    charged_count: int
+    escalates_after: int | None
+    ack_timeout_ms: int | None = None
 
 
-async def find_due(db: Database, connection: Connection, limit: int) -> list[Candidate]:
-    """Lock deliveries whose `next_attempt_at` has passed, the longest due first."""
-    rows = await connection.fetch(db.sql(_FIND_DUE), limit)
-    return [Candidate(DeliveryKey(*row[:3]), row[3], row[4]) for row in rows]
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How many deliveries of a lane to take, from the mark on: none of this lane is due before it."""
+
+    lane: LaneKey
+    mark: datetime
+    room: int
+
+
+async def find_due(db: Database, connection: Connection, quotas: Sequence[Quota]) -> list[Candidate]:
+    """Lock deliveries whose `next_attempt_at` has passed, of each lane the longest due first."""
+    rows = await connection.fetch(
+        db.sql(_FIND_DUE),
+        [q.lane.tenant_id for q in quotas],
+        [q.lane.lane for q in quotas],
+        [q.mark for q in quotas],
+        [q.room for q in quotas],
+    )
+    return [_candidate(row) for row in rows]
 
 
 async def find_fired(db: Database, connection: Connection, firings: Collection[tuple[UUID, int]]) -> list[Candidate]:
     """Lock the deliveries of these firings that were never leased, in the bundle's order."""
     rows = await connection.fetch(db.sql(_FIND_FIRED), [f[0] for f in firings], [f[1] for f in firings])
-    return [Candidate(DeliveryKey(*row[:3]), row[3], row[4]) for row in rows]
+    return [_candidate(row) for row in rows]
+
+
+def _candidate(row: Any) -> Candidate:
+    return Candidate(DeliveryKey(*row[:3]), row[3], row[4], LaneKey(row[5], row[6]), row[7])
 
 
 async def lock_places(
@@ -190,10 +245,15 @@ async def set_next(db: Database, connection: Connection, keys: Sequence[Delivery
 
 async def lease(
     db: Database, connection: Connection, keys: Sequence[DeliveryKey], lease_ids: Sequence[UUID], node: str, *,
-    timeout_ms: int, margin_ms: int
+    timeout_ms: int, margin_ms: int, hold_places: Sequence[bool]
 ) -> list[Lease]:  # fmt: skip
-    """Lease what this transaction has locked, for the action's time-out (else `timeout_ms`) and a margin."""
-    rows = await connection.fetch(db.sql(_LEASE), *_columns(keys), list(lease_ids), node, timeout_ms, margin_ms)
+    """Lease what this transaction has locked, for the action's time-out (else `timeout_ms`) and a margin.
+
+    `hold_places`: which of them are counted against limits that were set for their lanes.
+    """
+    rows = await connection.fetch(
+        db.sql(_LEASE), *_columns(keys), list(lease_ids), node, timeout_ms, margin_ms, hold_places
+    )
     return [Lease(row[0], DeliveryKey(*row[1:4]), *row[4:]) for row in rows]
 
 
@@ -202,9 +262,9 @@ async def abandon(db: Database, connection: Connection, keys: Sequence[DeliveryK
     await connection.execute(db.sql(_ABANDON), *_columns(keys))
 
 
-async def postpone_first(db: Database, connection: Connection) -> DeliveryKey | None:
-    """Put the delivery that is due the longest off by a minute: it cannot be leased as it is."""
-    row = await connection.fetchrow(db.sql(_POSTPONE))
+async def postpone_first(db: Database, connection: Connection, lane: LaneKey) -> DeliveryKey | None:
+    """Put the lane's delivery that is due the longest off by a minute: it cannot be leased as it is."""
+    row = await connection.fetchrow(db.sql(_POSTPONE), lane.tenant_id, lane.lane)
     return None if row is None else DeliveryKey(*row)
 
 
@@ -216,12 +276,6 @@ async def renew(db: Database, connection: Connection, leases: Sequence[tuple[Lea
         [held.lease_id for held, _ in leases],
         [span for _, span in leases],
     )
-
-
-async def seconds_to_next(db: Database, connection: Connection) -> float | None:
-    """Seconds until the next delivery is due, negative when one is; None when none waits."""
-    seconds: float | None = await connection.fetchval(db.sql(_SECONDS_TO_NEXT))
-    return seconds
 
 
 def _columns(keys: Sequence[DeliveryKey]) -> tuple[list[UUID], list[int], list[str]]:

@@ -83,7 +83,9 @@ fired as (
 -- its actions in the bundle's order; an agent binding without an agent action is one more, `agent`
 action as (
     select f.id, f.occurrence, a.value ->> 'id' as action_id, a.nth - 1 as position, a.value ->> 'kind' as kind,
-           a.value -> 'parameters' as parameters
+           case when a.value ->> 'kind' = 'agent_prompt' and not a.value -> 'parameters' ? 'target'
+                then coalesce(f.agent_binding::jsonb, a.value -> 'parameters') else a.value -> 'parameters' end
+               as parameters
       from fired f, jsonb_array_elements(f.action_bundle -> 'actions') with ordinality as a(value, nth)
      where f.action_bundle is not null
      union all

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from minoots.domain.outcome import Delivered, Outcome, Rejected, Verdict
+from minoots.domain.outcome import Delivered, Heard, Outcome, Rejected, Verdict
+from minoots.store.acks import AckLease
 from minoots.store.database import Connection, Database
 from minoots.store.deliveries import Lease
+from minoots.store.escalations import Failing, escalate
+from minoots.store.steering import Steering, steer
 
 # In key order, before anything else: two batches with the same firings wait for each other and never deadlock, and
 # the second sees what the first counted.
@@ -40,27 +43,34 @@ with result as (
 -- only whose lease still holds: a result that comes too late changes nothing
 ended as (
     update minoots.deliveries d
-       set status = r.status, attempt_count = d.attempt_count + 1, lease_id = null,
-           next_attempt_at = case when r.status = 'pending' then minoots.now() + r.wait end,
-           delivered_at = case when r.status = 'delivered' then minoots.now() end,
-           dead_at = case when r.status = 'dead' then minoots.now() end,
-           dead_reason = case when r.status = 'dead' then r.reason end
+       set status = minoots.status_heard(d.ack_outcome, r.status), lease_id = null,
+           attempt_count = d.attempt_count + (r.outcome is not null)::int,
+           next_attempt_at = case minoots.status_heard(d.ack_outcome, r.status)
+               when 'pending' then minoots.now() + r.wait
+               when 'awaiting' then greatest(
+                   case when r.status = 'awaiting' then minoots.now() + r.wait end, d.ack_deadline_at)
+               when 'overdue' then minoots.now() end,
+           delivered_at = case when minoots.status_heard(d.ack_outcome, r.status) in ('delivered', 'confirmed')
+               then minoots.now() end,
+           dead_at = case when minoots.status_heard(d.ack_outcome, r.status) = 'dead' then minoots.now() end,
+           dead_reason = case when minoots.status_heard(d.ack_outcome, r.status) = 'dead' then r.reason end
       from result r
      where d.timer_id = r.timer_id and d.occurrence = r.occurrence and d.action_id = r.action_id
-       and d.lease_id = r.lease_id and d.status = 'pending'
+       and d.lease_id = r.lease_id
  returning d.tenant_id, d.timer_id, d.occurrence, d.action_id, d.position, d.status, d.attempt_count, d.leased_at,
-           d.leased_by, r.outcome, r.status_code, r.error, r.excerpt, r.duration_ms, r.reason,
+           d.leased_by, r.outcome, r.status_code, r.error, r.excerpt, r.duration_ms,
+           case when d.status = 'overdue' then minoots.overdue_reason(d) else r.reason end as reason,
            minoots.delivery_json(d) as shown),
 tried as (
     insert into minoots.attempts (tenant_id, timer_id, occurrence, action_id, attempt, started_at, duration_ms, outcome,
                              status_code, error, excerpt, node)
     select tenant_id, timer_id, occurrence, action_id, attempt_count, leased_at, duration_ms, outcome, status_code,
-           error, excerpt, leased_by from ended
+           error, excerpt, leased_by from ended where outcome is not null
         on conflict do nothing),
 counted as (
     select timer_id, occurrence, count(*)::smallint as ended, count(*) filter (where status = 'dead')::smallint as dead,
            min(action_id || ': ' || reason) filter (where status = 'dead') as reason
-      from ended where status <> 'pending' group by timer_id, occurrence),
+      from ended where status in ('delivered', 'confirmed', 'dead') group by timer_id, occurrence),
 -- the firing ends with its last delivery, and fails if one of them is dead
 firing as (
     update minoots.firings f
@@ -76,11 +86,15 @@ firing as (
 closed as (
     delete from minoots.open_firings o using firing f
      where f.recurs and f.status <> 'dispatching' and o.timer_id = f.timer_id and o.occurrence = f.occurrence),
--- and how many have failed in a row, where somebody wants to know
+-- and how many have failed in a row, where somebody wants to know; one that was redriven has been counted
 series as (
-    select timer_id, last_settled, count(*) filter (where status = 'failed' and occurrence > last_settled) as failed
+    select timer_id, last_settled,
+           count(*) filter (where status = 'failed' and occurrence > last_settled and not is_counted) as failed
       from (select f.*, coalesce(max(f.occurrence) filter (where f.status = 'settled')
-                                     over (partition by f.timer_id), 0) as last_settled
+                                     over (partition by f.timer_id), 0) as last_settled,
+                   f.status = 'failed' and exists (
+                       select from minoots.deliveries d
+                        where d.timer_id = f.timer_id and d.occurrence = f.occurrence and d.redrives > 0) as is_counted
               from firing f where f.recurs and f.status <> 'dispatching') f
      group by timer_id, last_settled),
 judged as (
@@ -110,7 +124,8 @@ event as (
     insert into minoots.outbox (tenant_id, timer_id, kind, traceparent, data)
     select tenant_id, timer_id, kind, traceparent, data
       from (select e.tenant_id, e.timer_id, t.traceparent, 0 as step, e.position,
-                   'delivery.' || case e.status when 'pending' then 'retrying' else e.status end as kind,
+                   'delivery.' || case e.status when 'pending' then 'retrying' when 'awaiting' then 'delivered'
+                                                else e.status end as kind,
                    json_build_object('timer', minoots.timer_json(t), 'firing', minoots.firing_json(f),
                                      'delivery', e.shown, 'reason', coalesce(e.reason, e.error)) as data
               from ended e join minoots.timers t on t.id = e.timer_id
@@ -154,20 +169,26 @@ update minoots.deliveries d set next_attempt_at = minoots.now()
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How the attempt under a lease ended, and what follows."""
+    """How the attempt under a lease ended, and what follows; with Heard it was no attempt."""
 
-    lease: Lease
-    outcome: Outcome
+    lease: Lease | AckLease
+    outcome: Outcome | Heard
     verdict: Verdict
 
 
 async def record_results(db: Database, connection: Connection, results: Sequence[Result]) -> tuple[int, int]:
-    """Write a batch in the open transaction: how many were still ours, and how many places were filled."""
+    """Write a batch in the open transaction: how many were still ours, and how many others became due by it."""
     keys = [r.lease.key for r in results]
     timer_ids, occurrences = [k.timer_id for k in keys], [k.occurrence for k in keys]
     counting = await connection.fetch(db.sql(_LOCK_FIRINGS), timer_ids, occurrences)
     if counting:
         await connection.execute(db.sql(_LOCK_COUNTING), [row["timer_id"] for row in counting])
+    failing = [f for f in map(_failing, results) if f is not None]
+    # First, so that a firing that goes on is not ended by what follows.
+    escalated = await escalate(db, connection, failing) if failing else 0
+    steering = [s for s in map(_steering, results) if s is not None]
+    if steering:
+        await steer(db, connection, steering)
     rows = await connection.fetch(
         db.sql(_RECORD),
         timer_ids,
@@ -188,7 +209,27 @@ async def record_results(db: Database, connection: Connection, results: Sequence
     if gated:
         tag = await connection.execute(db.sql(_FILL_PLACES), [k.timer_id for k in gated], [k.occurrence for k in gated])
         filled = int(tag.rsplit(" ", 1)[-1])
-    return len(rows), filled
+    return len(rows), filled + escalated
+
+
+def _steering(result: Result) -> Steering | None:
+    """What the answer asks of the timer: None for nearly all."""
+    outcome = result.outcome
+    if not isinstance(outcome, Delivered) or outcome.directive is None or isinstance(result.lease, AckLease):
+        return None
+    return Steering(result.lease.key, result.lease.lease_id, outcome.directive)
+
+
+def _failing(result: Result) -> Failing | None:
+    """What may escalate by this result: None for nearly all."""
+    lease, verdict = result.lease, result.verdict
+    if lease.escalates_after is None or verdict.status not in ("pending", "dead"):
+        return None
+    charged, is_dying = lease.charged_count + 1, verdict.status == "dead"
+    if charged < lease.escalates_after and not is_dying:
+        return None
+    error = None if isinstance(result.outcome, Delivered) else result.outcome.error
+    return Failing(lease.key, lease.lease_id, charged, is_dying, verdict.reason or error)
 
 
 def is_row_locked(error: BaseException) -> bool:
@@ -196,7 +237,9 @@ def is_row_locked(error: BaseException) -> bool:
     return isinstance(error.__cause__, asyncpg.LockNotAvailableError)
 
 
-def _word(outcome: Outcome) -> str:
+def _word(outcome: Outcome | Heard) -> str | None:
+    if isinstance(outcome, Heard):
+        return None
     if isinstance(outcome, Delivered):
         return "delivered"
     return "rejected" if isinstance(outcome, Rejected) else "retry"

@@ -154,8 +154,48 @@ deliveries = sa.Table(
     sa.Column("dead_reason", sa.Text),
     sa.Column("redrives", sa.Integer, nullable=False, server_default="0"),
     sa.Column("escalated_from", sa.Text),
-    sa.Index("deliveries_next", "next_attempt_at", postgresql_where=sa.text("next_attempt_at is not null")),
+    sa.Column("opened_at", _INSTANT),
+    sa.Column("charged_before", sa.Integer),
+    sa.Column("unknown_before", sa.Integer),
+    sa.Column("escalated_at", _INSTANT),
+    sa.Column("ack_timeout_ms", sa.BigInteger),
+    sa.Column("ack_outcome", sa.Text),
+    sa.Column("ack_note", sa.Text),
+    sa.Column("ack_result", JSONB),
+    sa.Column("ack_at", _INSTANT),
+    sa.Column("ack_deadline_at", _INSTANT),
+    sa.Column("holds_place", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Index(
+        "deliveries_lane",
+        "tenant_id",
+        "lane",
+        "next_attempt_at",
+        postgresql_where=sa.text("next_attempt_at is not null and status = 'pending'"),
+    ),
+    sa.Index(
+        "deliveries_places", "tenant_id", "lane", postgresql_where=sa.text("holds_place and lease_id is not null")
+    ),
+    sa.Index("deliveries_awaited", "next_attempt_at", postgresql_where=sa.text("status in ('awaiting', 'overdue')")),
     sa.Index("deliveries_dead", "tenant_id", "dead_at", postgresql_where=sa.text("dead_at is not null")),
+)
+
+lanes = sa.Table(
+    "lanes",
+    metadata,
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("lane", sa.Text, primary_key=True),
+    sa.Column("concurrency", sa.Integer),
+    sa.Column("rate_per_s", sa.Double),
+    sa.Column("limits_set_by", sa.Text),
+    sa.Column("allowed_at", _INSTANT),
+    sa.Column("state", sa.Text, nullable=False, server_default="closed"),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("openings", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("opened_at", _INSTANT),
+    sa.Column("probe_at", _INSTANT),
+    sa.Column("probe_lease_id", UUID),
+    sa.Column("reason", sa.Text),
+    sa.Column("updated_at", _INSTANT, nullable=False, server_default=_NOW),
 )
 
 attempts = sa.Table(
@@ -221,6 +261,29 @@ nodes = sa.Table(
     sa.Column("version", sa.Text, nullable=False),
     sa.Column("started_at", _INSTANT, nullable=False, server_default=_NOW),
     sa.Column("last_seen_at", _INSTANT, nullable=False, server_default=_NOW),
+)
+
+signing_secrets = sa.Table(
+    "signing_secrets",
+    metadata,
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("secret_id", UUID, primary_key=True, server_default=sa.text("minoots.uuid7()")),
+    sa.Column("destination", sa.Text),
+    sa.Column("wrapped", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", _INSTANT, nullable=False, server_default=_NOW),
+    sa.Column("expires_at", _INSTANT),
+    sa.Column("tenant_until", _INSTANT),
+    sa.Column("created_by", sa.Text, nullable=False, server_default=sa.text("current_user")),
+    sa.Index(
+        "signing_secrets_current",
+        "tenant_id",
+        "destination",
+        unique=True,
+        postgresql_nulls_not_distinct=True,
+        postgresql_where=sa.text("expires_at is null"),
+    ),
+    sa.Index("signing_secrets_by_destination", "tenant_id", "destination"),
+    sa.Index("signing_secrets_ending", "expires_at", postgresql_where=sa.text("expires_at is not null")),
 )
 
 retention = sa.Table(

@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 
+from minoots.access.keyring import load_keyring
 from minoots.access.keys import load_keys
 from minoots.embedded.ports import free_port
 from minoots.rest.app import create_app
@@ -21,6 +22,7 @@ from minoots.service.readiness import Readiness
 from minoots.service.timers import Timers
 from minoots.settings import Address, Settings
 from minoots.store.database import Database
+from minoots.wiring import further_routes, further_verbs
 from tests.contract.door import Door
 from tests.contract.grpc_door import GrpcDoor
 from tests.contract.rest_door import RestDoor
@@ -50,10 +52,12 @@ async def doors(store: Database, plain: Sql) -> AsyncIterator[dict[str, Door]]:
     """All three by name."""
     rest, rpc = Address("127.0.0.1", free_port()), Address("127.0.0.1", free_port())
     timers, keys, stop = Timers(store), load_keys("development", None, None), asyncio.Event()
-    app = create_app(timers, TimerChanges(store), keys, Readiness(store, "development"))
+    keyring = load_keyring("development", None)
+    routes, verbs = further_routes(store, keyring, keys), further_verbs(store, keyring)
+    app = create_app(timers, TimerChanges(store), keys, Readiness(store, "development"), further=routes)
     serving = [
         asyncio.create_task(serve_rest(app, rest, stop)),
-        asyncio.create_task(serve_grpc(timers, TimerChanges(store), keys, None, rpc, stop)),
+        asyncio.create_task(serve_grpc(timers, TimerChanges(store), keys, None, rpc, stop, further=verbs)),
     ]
     async with aiohttp.ClientSession() as http, grpc.aio.insecure_channel(str(rpc)) as channel:
         await _until_open(rest)

@@ -75,6 +75,16 @@ class Door(ABC):
     @abstractmethod
     async def firing(self, tenant: str, timer_id: str, occurrence: int) -> dict[str, Any]: ...
 
+    async def dead_letters(
+        self, tenant: str, wanted: Mapping[str, Any], limit: int = 50, cursor: str | None = None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """What gave up, the newest first. SQL has its view for this, and opens nothing again."""
+        raise NotImplementedError
+
+    async def redrive(self, tenant: str, asked: Mapping[str, Any]) -> dict[str, int]:
+        """How many were meant, and how many were opened."""
+        raise NotImplementedError
+
     async def list_all(self, tenant: str, wanted: Mapping[str, Any], limit: int = 2) -> list[Timer]:
         """Page by page."""
         found, cursor = await self.list_page(tenant, wanted, limit, None)

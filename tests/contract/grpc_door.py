@@ -101,6 +101,23 @@ class GrpcDoor(Door):
         answer = await self._call("PreviewSchedule", request)
         return [_plain(item, "at local note") for item in answer.items]
 
+    async def dead_letters(
+        self, tenant: str, wanted: Mapping[str, Any], limit: int = 50, cursor: str | None = None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        request = pb.DeadLetterListRequest(tenant_id=tenant, page_size=limit, page_token=cursor or "")
+        ParseDict(wanted, request.filter)
+        page = await self._call("ListDeadLetters", request)
+        letters = [
+            _plain(letter, DEAD_LETTER) | {"lastAttempt": _plain(letter.last_attempt, ATTEMPT)}
+            for letter in page.dead_letters
+        ]
+        return letters, page.next_page_token or None
+
+    async def redrive(self, tenant: str, asked: Mapping[str, Any]) -> dict[str, int]:
+        request = ParseDict(asked, pb.DeadLetterRedriveRequest(tenant_id=tenant))
+        done = await self._call("RedriveDeadLetters", request)
+        return {"matched": done.matched, "redriven": done.redriven}
+
     async def firings(self, tenant: str, timer_id: str) -> list[dict[str, Any]]:
         page = await self._call("ListFirings", pb.FiringListRequest(tenant_id=tenant, timer_id=timer_id))
         assert not any(firing.deliveries for firing in page.firings)
@@ -204,6 +221,7 @@ FIRING = "tenantId timerId occurrence status nominalAt dueAt firedAt latenessMs 
 DELIVERY = (
     "actionId kind status lane attemptCount nextAttemptAt deliveredAt deadAt deadReason redrives escalatedFrom ack"
 )
+DEAD_LETTER = "tenantId timerId occurrence actionId kind lane deadReason deadAt attemptCount"
 ATTEMPT = "attempt startedAt durationMs outcome statusCode error excerpt node"
 
 

@@ -92,6 +92,16 @@ class RestDoor(Door):
         shown = await self._call("POST", "/schedules/preview", tenant, json=dict(fields))
         return [{"note": None} | item for item in shown["items"]]
 
+    async def dead_letters(
+        self, tenant: str, wanted: Mapping[str, Any], limit: int = 50, cursor: str | None = None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        query = {**wanted, "limit": str(limit), **({"cursor": cursor} if cursor else {})}
+        page = await self._call("GET", "/dead-letters", tenant, params=query)
+        return page["items"], page["nextCursor"]
+
+    async def redrive(self, tenant: str, asked: Mapping[str, Any]) -> dict[str, int]:
+        return await self._call("POST", "/dead-letters/redrive", tenant, json=dict(asked))
+
     async def firings(self, tenant: str, timer_id: str) -> list[dict[str, Any]]:
         return (await self._call("GET", f"/timers/{timer_id}/firings", tenant))["items"]
 

@@ -146,7 +146,9 @@ class SqlDoor(Door):
             raise Refused("firing-not-found", "no row")
         where = "where timer_id = $1 and occurrence = $2"
         deliveries = await self._sql.fetch(
-            f"select minoots.delivery_json(d) from minoots.deliveries d {where} order by position", timer_id, occurrence
+            f"select minoots.delivery_json(d) from minoots.deliveries d {where} order by position, action_id",
+            timer_id,
+            occurrence,
         )
         attempts = await self._sql.fetch(
             f"select action_id, minoots.attempt_json(a) from minoots.attempts a {where} order by attempt",

@@ -377,6 +377,28 @@ async def test_a_watched_timer_that_fails_is_exit_code_1(firing: Program) -> Non
     assert re.search(r"rejected, 410.*webhook is dead.*failed", seen.out, re.S)
 
 
+async def test_what_gave_up_is_listed_and_opened_again(firing: Program) -> None:
+    statuses = [410]
+
+    async def answer(_: web.Request, __: int) -> web.Response:
+        return web.Response(status=statuses[0])
+
+    async with Receiver(answer=answer) as receiver:
+        timer_id = await firing.created("0.1s", "--webhook", receiver.url())
+        assert (await firing("timer", "watch", timer_id, "--timeout", "60s")).code == 1
+        listed = await firing("dead-letters", "list", "--timer", timer_id, "--reason", "410")
+        (delivery,) = re.findall(rf"{timer_id}/1/[a-z0-9-]+", listed.out)
+        assert (await firing("dead-letters", "redrive", "--all", "--dry-run")).out == "1 would be opened again\n"
+        statuses[0] = 200
+        assert (await firing("dead-letters", "redrive", delivery)).out == "1 opened again\n"
+        assert (await firing("timer", "watch", timer_id, "--timeout", "60s")).code == 0
+    assert receiver.requests[-1].headers["x-minoots-redrive"] == "1"
+    assert "nothing" in (await firing("dead-letters", "list")).out
+    assert (await firing("dead-letters", "redrive", delivery)).code == 4
+    assert (await firing("dead-letters", "redrive")).code == 2
+    assert (await firing("dead-letters", "redrive", "x")).code == 2
+
+
 async def test_a_cancelled_timer_ends_its_watch_with_1(minoots: Program) -> None:
     timer_id = await minoots.created("1h")
     watching = await minoots.start("timer", "watch", timer_id)

@@ -17,9 +17,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from uuid_utils import uuid7
 
 from minoots.access.keys import load_keys
-from minoots.broker.events import Event, EventReader, Notice, choose_topics
+from minoots.broker.events import Event, Notice, Wanted, choose_topics
+from minoots.broker.follow import Follower
 from minoots.broker.jetstream import Broker
-from minoots.broker.pull import BATCH
+from minoots.broker.tail import Tail
 from minoots.clock import SystemClock
 from minoots.domain.duration import format_instant
 from minoots.domain.event import KINDS, envelope
@@ -80,12 +81,15 @@ async def door(database: Database, broker: Broker) -> AsyncIterator[Door]:
 async def serving_door(database: Database, broker: Broker | None) -> AsyncIterator[Door]:
     address, stop = Address("127.0.0.1", free_port()), asyncio.Event()
     keys = load_keys("development", None, KEYS)
-    serving = asyncio.create_task(serve_grpc(Timers(database), TimerChanges(database), keys, broker, address, stop))
+    tail = None if broker is None else Tail(broker)
+    serving = asyncio.create_task(serve_grpc(Timers(database), TimerChanges(database), keys, tail, address, stop))
     async with grpc.aio.insecure_channel(str(address)) as channel:
         await asyncio.wait_for(channel.channel_ready(), 10)
         yield Door(pb_grpc.HorologyKernelStub(channel), broker, stop, serving)  # type: ignore[arg-type]
     stop.set()
     await asyncio.wait_for(serving, 10)
+    if tail is not None:
+        await tail.close()
 
 
 async def publish(broker: Broker, kind: str, tenant: str = "acme", **data: Any) -> str:
@@ -279,7 +283,7 @@ async def test_an_unknown_topic_is_refused_with_those_there_are(door: Door) -> N
 
 def test_every_kind_is_a_topic() -> None:
     assert choose_topics(KINDS) == list(KINDS)
-    assert choose_topics([]) == [">"]
+    assert choose_topics([]) == []
     with pytest.raises(MalformedRequest):
         choose_topics(["timer.fired", "x"])
 
@@ -475,15 +479,18 @@ async def test_without_nats_or_events_the_refusal_says_what_is_missing(
 # ---- readers that are slow, go, or are sent away ----
 
 
-async def test_a_cancelled_call_leaves_no_consumer_behind(door: Door) -> None:
+async def test_calls_share_a_consumer_and_leave_none_behind(door: Door) -> None:
     async def consumers() -> int:
         return (await door.broker.stream_info()).state.consumer_count
 
     async def none() -> bool:
         return await consumers() == 0
 
+    async def one() -> bool:
+        return await consumers() == 1
+
     calls = [await door.follow() for _ in range(5)]
-    assert await consumers() == 5
+    await eventually(one)
     for call in calls:
         call.cancel()
     await eventually(none)
@@ -505,55 +512,76 @@ async def test_a_deadline_ends_a_stream(door: Door) -> None:
     assert (await refusal(call)).code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-async def test_a_slow_reader_holds_little_and_reads_later_in_order(broker: Broker) -> None:
-    async with EventReader(broker, "acme", [], None) as reader:
-        wanted = [await publish(broker, "timer.fired") for _ in range(1_000)]
-        await asyncio.sleep(0.2)
-        consumer = reader._consumer
-        assert consumer is not None
-        assert consumer._arrived.qsize() <= BATCH
-        assert [(await anext(reader)).envelope.id for _ in wanted] == wanted  # type: ignore[union-attr]
-        assert reader._consumer is consumer
+async def read(follower: Follower, count: int, seconds: float = 15) -> list[Event | Notice]:
+    found: list[Event | Notice] = []
+    async with asyncio.timeout(seconds):
+        while len(found) < count:
+            assert not follower.is_over, found
+            found += await follower.take(1)
+    return found
 
 
-async def test_a_reader_that_the_stream_has_overtaken_is_told(broker: Broker) -> None:
-    async with EventReader(broker, "acme", [], None) as reader:
-        wanted = [await publish(broker, "timer.fired") for _ in range(500)]
-        for event_id in wanted[:10]:
-            event = await anext(reader)
-            assert isinstance(event, Event)
-            assert event.envelope.id == event_id
-        await asyncio.sleep(1.1)
-        await broker.js.purge_stream(broker.stream, seq=401)
-        seen = [await asyncio.wait_for(anext(reader), 10) for _ in range(BATCH - 10 + 1 + 100)]
-    (notice,) = (found for found in seen if isinstance(found, Notice))
-    assert notice.reason == "expired"
-    # What had been pulled, then the notice where the hole is, then what is left.
-    assert seen.index(notice) == BATCH - 10
-    assert [e.envelope.id for e in seen if isinstance(e, Event)] == wanted[10:BATCH] + wanted[400:]
-    async with EventReader(broker, "acme", [], notice.resume_token) as reader:
-        event = await anext(reader)
-        assert isinstance(event, Event)
-        assert event.envelope.id == wanted[400]
+@pytest.fixture
+async def tail(broker: Broker) -> AsyncIterator[Tail]:
+    made = Tail(broker)
+    yield made
+    await made.close()
 
 
-async def test_a_quiet_tenants_reader_is_not_told_of_others_lost_events(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("minoots.broker.pull.EXPIRES_S", 5.0)
-    async with EventReader(broker, "acme", [], None) as reader:
-        reading = asyncio.ensure_future(anext(reader))
+async def test_a_reader_that_is_overtaken_is_told_where_to_resume_and_resumes_there(broker: Broker) -> None:
+    tail = Tail(broker, held_bytes=200_000)
+    async with Follower(tail, "acme", Wanted(), None) as slow, Follower(tail, "acme", Wanted(), None) as fast:
+        wanted: list[str] = []
+        seen: list[str] = []
+        for _ in range(10):
+            wanted += [await publish(broker, "timer.fired", pad="x" * 1_000) for _ in range(50)]
+            seen += [e.envelope.id for e in await read(fast, 50) if isinstance(e, Event)]
+            if len(wanted) == 50:
+                first = await read(slow, 1)
+        assert seen == wanted
+        (notice,) = await slow.take(1)
+        assert isinstance(notice, Notice)
+        assert (notice.reason, notice.resume_token) == ("too_slow", first[-1].resume_token)
+        assert slow.is_over
+        assert not await slow.take(1)
+    async with Follower(tail, "acme", Wanted(), notice.resume_token) as again:
+        rest = await read(again, 500 - len(first))
+    assert [e.envelope.id for e in [*first, *rest] if isinstance(e, Event)] == wanted
+    await tail.close()
+
+
+async def test_a_reader_far_behind_reads_the_stream_while_it_grows_without_loss(broker: Broker) -> None:
+    tail = Tail(broker, held_bytes=100_000)
+    wanted = [await publish(broker, "timer.fired") for _ in range(300)]
+    since = datetime.now(UTC) - timedelta(hours=1)
+    async with Follower(tail, "acme", Wanted(), since) as follower:
+        found = await read(follower, 1)
+        for _ in range(6):
+            wanted += [await publish(broker, "timer.fired") for _ in range(100)]
+            await publish(broker, "timer.fired", "beta")
+            found += await read(follower, 90)
+        found += await read(follower, len(wanted) - len(found))
+        assert [e.envelope.id for e in found if isinstance(e, Event)] == wanted
+        wanted = [await publish(broker, "timer.fired") for _ in range(3)]
+        assert [e.envelope.id for e in await read(follower, 3) if isinstance(e, Event)] == wanted
+    await tail.close()
+
+
+async def test_a_quiet_tenants_reader_is_not_told_of_others_lost_events(broker: Broker, tail: Tail) -> None:
+    async with Follower(tail, "acme", Wanted(), None) as follower:
+        assert not await follower.take(0.3)
         for _ in range(50):
             await publish(broker, "timer.fired", "beta")
 
         async def moved_on() -> bool:
-            return reader._place == 51
+            await follower.take(0.01)
+            return bool(follower.token and follower.token.endswith("-50"))
 
         await eventually(moved_on)
         await broker.js.purge_stream(broker.stream)
         for consumer in await broker.js.consumers_info(broker.stream):
             await broker.js.delete_consumer(broker.stream, consumer.name)
         wanted = await publish(broker, "timer.fired")
-        event = await asyncio.wait_for(reading, 10)
+        (event,) = await read(follower, 1)
         assert isinstance(event, Event)
         assert event.envelope.id == wanted

@@ -95,7 +95,8 @@ async def test_everything_that_was_asked_comes_back_and_is_kept_as_rest_would_ke
         concurrency=2,
         retry_policy=pb.RetryPolicy(max_attempts=3, max_age_ms=9_000_000_000, backoff_multiplier=2),
     )
-    binding = pb.AgentBinding(adapter="mcp", target="agent:1", acknowledgement_timeout_ms=60_000)
+    target = "https://agents.example.com/mcp#one"
+    binding = pb.AgentBinding(adapter="mcp", target=target, acknowledgement_timeout_ms=60_000)
     binding.payload_template.string_value = "wake"
     metadata = structured({"count": 3, "large": 1e20, "deep": {"a": [1, {"b": None}]}})
     made = await door.schedule(action_bundle=bundle, agent_binding=binding, metadata=metadata, duration_ms=90_000)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from tests.support.processes import ROOT
@@ -12,12 +13,12 @@ from tests.support.receiver import Receiver
 TIMER = "018f2f8e-7d7a-7c3e-8a55-0d3c1f6a2b11"
 
 
-async def orchestrate(*lines: str) -> tuple[int, list[dict[str, Any]], str]:
+async def orchestrate(*lines: str, **settings: str) -> tuple[int, list[dict[str, Any]], str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("MINOOTS_", "NATS_"))}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "minoots", "orchestrate", "--stdin",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        env={**environ, "PYTHONPATH": str(ROOT)},
+        env={**environ, "PYTHONPATH": str(ROOT), **settings},
     )  # fmt: skip
     async with asyncio.timeout(30):
         out, err = await process.communicate("\n".join(lines).encode())
@@ -101,6 +102,32 @@ async def test_each_action_gets_one_attempt_and_a_failure_is_a_result() -> None:
     assert results[0]["error"] == "HTTP 503"
     assert "command" in results[1]["error"]
     assert len(receiver.requests) == 1
+
+
+async def test_commands_and_workflow_events_are_run_as_the_settings_say(tmp_path: Path) -> None:
+    commands = tmp_path / "commands.json"
+    says = {"argv": ["sh", "-c", "cat > told; exit 3"], "cwd": str(tmp_path), "rejectedExitCodes": [3]}
+    commands.write_text(json.dumps({"says": says}))
+    asked = timer()
+    asked["actionBundle"]["actions"] = [
+        {"id": "a", "kind": "command", "parameters": {"name": "says"}},
+        {"id": "b", "kind": "command", "parameters": {"name": "sings"}},
+        {"id": "c", "kind": "workflow_event", "parameters": {"name": "tea.ready"}},
+    ]
+    line = json.dumps({"type": "minoots.timer.fired", "time": "2030-01-01T00:00:00Z", "data": {"timer": asked}})
+    async with Receiver() as receiver:
+        endpoint = receiver.url("/events")
+        code, results, err = await orchestrate(
+            line, MINOOTS_COMMANDS_PATH=str(commands), MINOOTS_WORKFLOW_ENDPOINT=endpoint
+        )
+    assert (code, err) == (0, "")
+    assert [(r["actionId"], r["outcome"], r["error"]) for r in results] == [
+        ("a", "rejected", "exit code 3"),
+        ("b", "rejected", "there is no command 'sings' that this tenant may run"),
+        ("c", "delivered", None),
+    ]
+    assert json.loads((tmp_path / "told").read_text())["timer"]["name"] == "tea"
+    assert json.loads(receiver.requests[0].body)["type"] == "tea.ready"
 
 
 async def test_a_result_is_printed_when_it_is_there_and_not_at_the_end() -> None:

@@ -11,13 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from minoots.access.keyring import load_keyring
 from minoots.access.keys import load_keys
 from minoots.rest.app import create_app
 from minoots.rest.server import serve_rest
 from minoots.service.changes import TimerChanges
+from minoots.service.following import Following
 from minoots.service.timers import Timers
+from minoots.service.waits import Waits
 from minoots.settings import Address, StoreSettings
 from minoots.store.database import Database
+from minoots.wiring import further_routes
 
 # ---- fixtures: a migrated, empty database; the door in a thread of its own, for Schemathesis is another process ----
 
@@ -50,9 +54,12 @@ def door_url(module_database_url: str) -> Iterator[str]:
     async def serve() -> None:
         async with Database(StoreSettings(module_database_url, "minoots", 8, True)) as database:
             keys = load_keys("development", None, None)
-            await serve_rest(
-                create_app(Timers(database), TimerChanges(database), keys, Ready()), Address("127.0.0.1", port), stop
-            )
+            # Without events, so that GET /events is no stream without an end; and nobody waits for long.
+            following = Following(database, None)
+            following.waits = Waits(database, None, following.places, most_s=0.05)
+            further = further_routes(database, load_keyring("development", None), keys, following)
+            app = create_app(Timers(database), TimerChanges(database), keys, Ready(), further=further)
+            await serve_rest(app, Address("127.0.0.1", port), stop)
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()

@@ -1,14 +1,17 @@
 """What `minoots up` refuses before it starts anything, and what it prints when all is there."""
 
 import json
+import os
 import shlex
 import socket
 from pathlib import Path
 
 import pytest
 
+from minoots.access.keyring import load_keyring
 from minoots.cli.banner import Endpoints, curl, show_banner
 from minoots.cli.up import up
+from minoots.embedded.place import Place
 from minoots.embedded.ports import free_port
 from minoots.errors import ConfigError
 
@@ -53,6 +56,25 @@ def test_a_port_that_is_none_is_refused(data_dir: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("MINOOTS_NATS_PORT", port)
     with pytest.raises(ConfigError, match="MINOOTS_NATS_PORT"):
         up(data_dir)
+
+
+def test_a_key_that_wraps_nothing_is_refused(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINOOTS_SECRETS_KEY", "hush")
+    with pytest.raises(ConfigError, match="MINOOTS_SECRETS_KEY is no base64 of 32 bytes") as refused:
+        up(data_dir)
+    assert "hush" not in refused.value.detail
+    assert not data_dir.exists()
+
+
+def test_the_key_that_wraps_secrets_is_made_once_and_readable_by_us_alone(folder: Path) -> None:
+    with Place.prepare(folder / "keys") as place:
+        made = place.secrets_key()
+        assert load_keyring("production", made)
+        kept = place.home / "secrets-key"
+        assert kept.stat().st_mode & 0o777 == 0o600
+        assert kept.stat().st_uid == os.geteuid()
+    with Place.prepare(folder / "keys") as again:
+        assert again.secrets_key() == made
 
 
 def test_no_line_of_the_banner_is_wrapped(capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,6 +78,10 @@ async def live(url: str, sql: Sql) -> None:
         await recur(database, sql)
         await sql.execute("insert into minoots.nodes values ('here', $1, '1')", ROLES[0])
         await sql.execute("insert into minoots.retention values ('demo', 'settled', '7 days')")
+        await sql.execute("insert into minoots.lanes (tenant_id, lane, concurrency) values ('demo', 'http://h', 3)")
+        await sql.execute(
+            "insert into minoots.signing_secrets (tenant_id, wrapped) values ('demo', decode(repeat('01', 65), 'hex'))"
+        )
 
 
 async def recur(database: Database, sql: Sql) -> None:

@@ -106,7 +106,7 @@ async def test_without_tenant_or_instant_there_is_no_timer(missing: str, untouch
 @pytest.mark.parametrize(
     ("column", "value"),
     [
-        ("agent_binding", {"adapter": "mcp", "target": "t", "payloadTemplate": "x" * 262_144}),
+        ("agent_binding", {"adapter": "mcp", "target": "http://h", "payloadTemplate": "x" * 262_144}),
         ("action_bundle", bundle({"id": "a", "kind": "command", "parameters": {"a": "x" * 262_144}})),
     ],
 )

@@ -10,14 +10,17 @@ import asyncpg
 import pytest
 
 from minoots.settings import StoreSettings
-from minoots.store import deliveries, firings, idempotency, outbox, timers
+from minoots.store import acks, deliveries, firings, idempotency, lanes, outbox, timers
 from minoots.store.database import Database
+from minoots.store.deliveries import Quota
 from minoots.store.firings import START, Mark
+from minoots.store.lanes import LaneKey
 from minoots.store.timers import TimerFilter
 from tests.support.plans import TABLES, Explaining, Plan, walks
 from tests.support.timers import Sql
 
 ROWS = 50_000
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 # Of the timers: most have fired, some wait, some of these are due.
 SEED = """
 insert into minoots.timers (id, tenant_id, name, created_at, fire_at, status, fired_at, occurrence)
@@ -220,15 +223,63 @@ async def test_removing_events_finds_them_by_key(db: Database, explaining: Expla
 # ---- the orchestrator ----
 
 
-async def test_due_deliveries_are_read_by_their_instant(db: Database, explaining: Explaining) -> None:
-    await deliveries.find_due(db, explaining, 200)
-    walks(explaining.plan, "deliveries_next", read=200, pages=1200)
-    assert explaining.plan.sorts == 0
+async def test_due_deliveries_are_read_by_lane_and_no_more_than_it_has_room_for(
+    db: Database, explaining: Explaining
+) -> None:
+    quotas = [Quota(LaneKey(tenant, "http://h"), BEGINNING, 100) for tenant in ("large", "small", "none")]
+    await deliveries.find_due(db, explaining, quotas)
+    walks(explaining.plan, "deliveries_lane", read=200, pages=1200)
 
 
-async def test_the_next_deliverys_instant_is_one_row(db: Database, explaining: Explaining) -> None:
-    await deliveries.seconds_to_next(db, explaining)
-    walks(explaining.plan, "deliveries_next", read=1, pages=10)
+async def test_a_claim_behind_its_mark_begins_there(db: Database, explaining: Explaining, plain: Sql) -> None:
+    mark = await plain.fetchval("select minoots.now() - interval '20 s'")
+    await deliveries.find_due(db, explaining, [Quota(LaneKey("large", "http://h"), mark, 500)])
+    walks(explaining.plan, "deliveries_lane", read=25, pages=150)
+
+
+async def test_looking_for_lanes_costs_what_there_are_lanes(db: Database, explaining: Explaining, plain: Sql) -> None:
+    await lanes.scan(db, explaining)
+    assert explaining.plan.indexes >= {"deliveries_lane"}
+    assert explaining.plan.scanned == set()
+    assert explaining.plan.read <= 4
+    assert explaining.plan.pages <= 60
+
+
+async def test_counting_the_places_of_a_lane_reads_what_holds_one(
+    db: Database, explaining: Explaining, plain: Sql
+) -> None:
+    await plain.execute(
+        "update minoots.deliveries set lease_id = minoots.uuid7(), leased_at = minoots.now(), holds_place = true "
+        "where (timer_id, occurrence, action_id) in (select timer_id, occurrence, action_id from minoots.deliveries "
+        "where next_attempt_at > minoots.now() and tenant_id = 'large' limit 10)"
+    )
+    await explaining.fetch(db.sql(lanes._COUNT_PLACES), ["large"], ["http://h"])
+    walks(explaining.plan, "deliveries_places", read=10, pages=60)
+
+
+async def await_some(plain: Sql, many: int, late: int) -> None:
+    """So many wait for acknowledgement, of these so many for too long."""
+    await plain.execute(
+        "update minoots.deliveries d set status = 'awaiting', ack_timeout_ms = 1000, leased_at = minoots.now(), "
+        "next_attempt_at = minoots.now() + (s.nth - $2 - 0.5) * interval '1 s' from (select timer_id, row_number() "
+        "over () as nth from minoots.deliveries where status = 'pending' limit $1) s where d.timer_id = s.timer_id",
+        many,
+        late,
+    )
+
+
+async def test_looking_for_what_is_overdue_is_one_row(db: Database, explaining: Explaining, plain: Sql) -> None:
+    await await_some(plain, many=5000, late=0)
+    await acks.seconds_to_next(db, explaining)
+    walks(explaining.plan, "deliveries_awaited", read=1, pages=10)
+
+
+async def test_the_overdue_sweep_reads_what_is_overdue_and_its_firings(
+    db: Database, explaining: Explaining, plain: Sql
+) -> None:
+    await await_some(plain, many=5000, late=300)
+    await acks.find_due(db, explaining, 100)
+    walks(explaining.plan, "deliveries_awaited", "firings_pkey", read=200, pages=1200)
 
 
 async def test_the_deliveries_of_a_message_are_found_by_key(db: Database, explaining: Explaining, plain: Sql) -> None:

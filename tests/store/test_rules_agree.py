@@ -162,14 +162,27 @@ WEBHOOKS = st.fixed_dictionaries(
         "timeoutMs": mostly(st.integers(-1, 130_000)),
     },
 )
-SOME_ACTIONS = st.fixed_dictionaries(
-    {
-        "id": mostly(st.text(st.sampled_from("aZ09_-"), min_size=1, max_size=4)),
-        "kind": mostly(st.sampled_from(["webhook", "command", "agent_prompt", "workflow_event"])),
-        "parameters": mostly(WEBHOOKS | st.dictionaries(TEXT, JUNK, max_size=2)),
-    },
-    optional={"escalation": st.none() | JUNK},
+DEED = {
+    "kind": mostly(st.sampled_from(["webhook", "command", "agent_prompt", "workflow_event"])),
+    "parameters": mostly(WEBHOOKS | st.dictionaries(TEXT, JUNK, max_size=2)),
+}
+ACTION_IDS = mostly(st.text(st.sampled_from("aZ09_-"), min_size=1, max_size=4))
+ESCALATIONS = st.deferred(
+    lambda: (
+        st.none()
+        | mostly(
+            st.fixed_dictionaries(
+                {
+                    "afterAttempts": mostly(st.integers(0, 1001)),
+                    "escalatesTo": mostly(
+                        st.fixed_dictionaries(DEED, optional={"id": ACTION_IDS, "escalation": ESCALATIONS})
+                    ),
+                }
+            )
+        )
+    )
 )
+SOME_ACTIONS = st.fixed_dictionaries({"id": ACTION_IDS} | DEED, optional={"escalation": ESCALATIONS})
 POLICIES = st.fixed_dictionaries(
     {},
     optional={
@@ -181,9 +194,13 @@ SOME_BUNDLES = st.fixed_dictionaries(
     {"actions": mostly(st.lists(mostly(SOME_ACTIONS), max_size=3))},
     optional={"concurrency": mostly(st.integers(0, 17)), "retryPolicy": mostly(POLICIES)},
 )
+SUBJECTS = st.text(st.sampled_from("aZ9_-.*> "), max_size=8).map("nats:".__add__)
+TEMPLATES = st.lists(
+    st.sampled_from(["{", "}", "{{", "}}", " ", "timer", "ack", ".", "a", "é", "\n", "{{timer.a}}"]), max_size=8
+).map("".join)
 SOME_BINDINGS = st.fixed_dictionaries(
-    {"adapter": mostly(st.sampled_from(["mcp", "custom"])), "target": mostly(TEXT)},
-    optional={"payloadTemplate": JUNK, "acknowledgementTimeoutMs": mostly(st.integers(-1, 31_536_000_001))},
+    {"adapter": mostly(st.sampled_from(["mcp", "custom", "acme.crew"])), "target": mostly(TEXT | URL_TEXT | SUBJECTS)},
+    optional={"payloadTemplate": JUNK | TEMPLATES, "acknowledgementTimeoutMs": mostly(st.integers(-1, 31_536_000_001))},
 )
 
 

@@ -134,11 +134,33 @@ async def test_the_whole_example_is_shown_as_it_was_written(sql: Sql) -> None:
         ("webhook", "http://example.com:443/", "http://example.com:443"),
         ("webhook", "http://example.com:8080#x", "http://example.com:8080"),
         ("webhook", "http://[::1]:80/x", "http://[::1]"),
-        ("command", "http://example.com", "command"),
+        ("acme.sms", "http://example.com", "acme.sms"),
     ],
 )
 async def test_a_lane_is_the_origin_of_a_webhook_else_the_kind(kind: str, url: str, lane: str, sql: Sql) -> None:
     assert await sql.fetchval("select minoots.lane_of($1, $2)", kind, json.dumps({"url": url})) == lane
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "lane"),
+    [
+        ("command", {"name": "backup"}, "command:backup"),
+        ("command", {"name": "x" * 100}, "command:" + "x" * 63),
+        ("command", {}, "command:"),
+        ("agent_prompt", {"adapter": "mcp", "target": "HTTPS://Example.com:443/mcp#tool"}, "https://example.com"),
+        ("agent_prompt", {"adapter": "mcp", "target": "http://example.com#tool"}, "http://example.com"),
+        ("agent_prompt", {"adapter": "custom", "target": "nats:a.b"}, "agent:custom"),
+        ("agent_prompt", {"adapter": "acme.crew", "target": "x"}, "agent:acme.crew"),
+        ("agent_prompt", {}, "agent:unbound"),
+        ("workflow_event", {"name": "a"}, "workflow"),
+        ("workflow_event", {"name": "a", "endpoint": None}, "workflow"),
+        ("workflow_event", {"name": "a", "endpoint": "HTTPS://Example.com:443/x"}, "https://example.com"),
+    ],
+)
+async def test_each_command_agent_and_endpoint_of_events_is_a_lane(
+    kind: str, parameters: dict[str, Any], lane: str, sql: Sql
+) -> None:
+    assert await sql.fetchval("select minoots.lane_of($1, $2)", kind, json.dumps(parameters)) == lane
 
 
 async def test_a_redelivery_shows_the_timer_as_it_fired(sql: Sql, database: Database) -> None:

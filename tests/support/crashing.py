@@ -12,7 +12,7 @@ from typing import Any
 
 from minoots.cli.serve import serve
 from minoots.kernel.firing import Kernel
-from minoots.orchestrator import dispatch
+from minoots.orchestrator import dispatch, overdue  # noqa: F401 - overdue is looked up by its name
 from minoots.orchestrator.dispatch import Orchestrator
 from minoots.orchestrator.recording import Recorder
 from minoots.relay import relay
@@ -93,6 +93,8 @@ STEPS: dict[str, Callable[[], None]] = {
     "before-record-commit": lambda: after(sys.modules["minoots.orchestrator.recording"], "record_results"),
     # 6: committed, the process has not noticed
     "after-record-commit": lambda: after(Recorder, "_write", lambda _: True),
+    # beside: what is overdue is moved on, not committed
+    "before-overdue-commit": lambda: after(sys.modules["minoots.orchestrator.overdue"], "record_results"),
     # beside: what is past retention is removed, not committed
     "before-prune-commit": lambda: after(retention, "prune_fired", lambda done: done.timers > 0),
 }

@@ -38,14 +38,14 @@ WHOLE: dict[str, Any] = {
             webhook(
                 "https://example.com/hook?x=1", "call", method="PUT", headers={"x-a": "b"}, body={"n": 1}, timeoutMs=900
             ),
-            {"id": "tell", "kind": "workflow_event", "parameters": {"topic": "tea"}},
+            {"id": "tell", "kind": "workflow_event", "parameters": {"name": "tea.ready", "payload": [1]}},
         ],
         "concurrency": 2,
         "retryPolicy": {"maxAttempts": 3, "backoffMultiplier": 1.5, "maxAgeMs": 60_000},
     },
     "agentBinding": {
         "adapter": "mcp",
-        "target": "agent://brew",
+        "target": "https://agents.example.com/mcp#brew",
         "payloadTemplate": ["x"],
         "acknowledgementTimeoutMs": 5,
     },
@@ -96,10 +96,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "/actionBundle/actions/0/parameters/timeoutMs",
     ),
     "webhook by TRACE": ({"actionBundle": calling(method="TRACE")}, "/actionBundle/actions/0/parameters/method"),
-    "agent of no adapter": ({"agentBinding": {"adapter": "smtp", "target": "t"}}, "/agentBinding/adapter"),
+    "agent of no adapter": ({"agentBinding": {"adapter": "smtp", "target": "http://h"}}, "/agentBinding/adapter"),
+    "agent of no URL": ({"agentBinding": {"adapter": "mcp", "target": "agent://brew"}}, "/agentBinding/target"),
     "agent without target": ({"agentBinding": {"adapter": "mcp", "target": ""}}, "/agentBinding/target"),
     "agent too deep": (
-        {"agentBinding": {"adapter": "mcp", "target": "t", "payloadTemplate": nested(32)}},
+        {"agentBinding": {"adapter": "mcp", "target": "http://h", "payloadTemplate": nested(32)}},
         "/agentBinding",
     ),
 }

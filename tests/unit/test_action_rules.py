@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from minoots.domain.action import check_action_bundle, check_agent_binding
+from minoots.domain.action import check_action_bundle, check_agent_binding, check_agents_are_bound
 from minoots.errors import Finding, InvalidTimer
 
 
@@ -23,13 +23,22 @@ def webhook(**parameters: Any) -> dict[str, Any]:
     return action(kind="webhook", parameters={"url": "https://example.com/hook"} | parameters)
 
 
+def escalation(to: dict[str, Any], after: int = 3) -> dict[str, Any]:
+    return {"afterAttempts": after, "escalatesTo": to}
+
+
+def escalating(deep: int) -> dict[str, Any]:
+    """An action that escalates so many times in a row."""
+    return action(escalation=escalation(escalating(deep - 1))) if deep else action()
+
+
 @pytest.mark.parametrize(
     "bundle",
     [
         {"actions": []},
         {"actions": [action(id=f"a{n}") for n in range(16)], "concurrency": 16},
         {"actions": [action(id="A" + "_-9" * 20 + "xy", kind="agent_prompt")]},
-        {"actions": [action(id="0", kind="workflow_event", parameters={"any": [1, None]})]},
+        {"actions": [action(id="0", kind="workflow_event", parameters={"name": "a.b", "payload": [1, None]})]},
         {"actions": [webhook(method="GET", headers={"x-a": "tab\tand ümlaut 😀"}, body=None, timeoutMs=120_000)]},
         {"actions": [webhook(url="http://[::1]:8080/?a=b#c")], "retryPolicy": None, "concurrency": None},
         {
@@ -38,6 +47,9 @@ def webhook(**parameters: Any) -> dict[str, Any]:
         },
         {"actions": [webhook(url="https://example.com/" + "x" * 2028)]},
         {"actions": [webhook(body={"any": ["thing"]}, headers=None, method=None, timeoutMs=None)]},
+        {"actions": [action(escalation=escalation(webhook() | {"id": "call"})), action(id="b", escalation=None)]},
+        {"actions": [action(escalation=escalation({"kind": "command", "parameters": {}}, after=1000))]},
+        {"actions": [escalating(4)]},
     ],
 )
 def test_what_keeps_the_rules_passes(bundle: Any) -> None:
@@ -56,6 +68,21 @@ def test_what_keeps_the_rules_passes(bundle: Any) -> None:
         ({"actions": [], "retryPolicy": {"maxAttempts": 0}}, "/actionBundle/retryPolicy/maxAttempts", "at least 1"),
         ({"actions": [], "retryPolicy": {"attempts": 1}}, "/actionBundle/retryPolicy/attempts", "no field"),
         ({"actions": [action(kind="email")]}, "/actionBundle/actions/0/kind", "email"),
+        (
+            {"actions": [action(kind="workflow_event", parameters={"name": "a..b"})]},
+            "/actionBundle/actions/0/parameters/name",
+            "order.overdue",
+        ),
+        (
+            {"actions": [action(kind="workflow_event", parameters={"name": "a", "payload": 1, "payloadTemplate": 2})]},
+            "/actionBundle/actions/0/parameters/payloadTemplate",
+            "not both",
+        ),
+        (
+            {"actions": [action(kind="workflow_event", parameters={"name": "a", "endpoint": "nats://x"})]},
+            "/actionBundle/actions/0/parameters/endpoint",
+            "http",
+        ),
         ({"actions": [{"id": "a", "kind": "command"}]}, "/actionBundle/actions/0/parameters", "required"),
         ({"actions": [action(), action()]}, "/actionBundle/actions/1/id", "unique"),
         ({"actions": [action(id="agent")]}, "/actionBundle/actions/0/id", "taken"),
@@ -66,8 +93,28 @@ def test_what_keeps_the_rules_passes(bundle: Any) -> None:
         ({"actions": [action(id="a\n")]}, "/actionBundle/actions/0/id", "1 to 63"),
         (
             {"actions": [action(escalation={"afterAttempts": 1})]},
-            "/actionBundle/actions/0/escalation",
-            "does not escalate",
+            "/actionBundle/actions/0/escalation/escalatesTo",
+            "required",
+        ),
+        (
+            {"actions": [action(escalation=escalation(action(), after=0))]},
+            "/actionBundle/actions/0/escalation/afterAttempts",
+            "at least 1",
+        ),
+        (
+            {"actions": [action(escalation=escalation(action(id="a~1")))]},
+            "/actionBundle/actions/0/escalation/escalatesTo/id",
+            "1 to 63",
+        ),
+        (
+            {"actions": [action(escalation=escalation(webhook(url="ftp://x")))]},
+            "/actionBundle/actions/0/escalation/escalatesTo/parameters/url",
+            "http or https",
+        ),
+        (
+            {"actions": [escalating(5)]},
+            "/actionBundle/actions/0" + "/escalation/escalatesTo" * 4 + "/escalation",
+            "at most 4",
         ),
         ({"actions": [action(id="a", kind="webhook")]}, "/actionBundle/actions/0/parameters/url", "required"),
         ({"actions": [webhook(urls=1)]}, "/actionBundle/actions/0/parameters/urls", "no field"),
@@ -134,9 +181,16 @@ def test_a_bundle_nested_beyond_all_bounds_is_a_refusal() -> None:
 @pytest.mark.parametrize(
     "binding",
     [
-        {"adapter": "mcp", "target": "t"},
-        {"adapter": "custom", "target": "t" * 2048, "payloadTemplate": [1, {"a": None}], "acknowledgementTimeoutMs": 1},
-        {"adapter": "langchain", "target": "t", "payloadTemplate": None, "acknowledgementTimeoutMs": None},
+        {"adapter": "mcp", "target": "http://h/mcp#tool"},
+        {
+            "adapter": "custom",
+            "target": "http://h/" + "t" * 2039,
+            "payloadTemplate": [1, {"a": None}],
+            "acknowledgementTimeoutMs": 1,
+        },
+        {"adapter": "langchain", "target": "http://h", "payloadTemplate": None, "acknowledgementTimeoutMs": None},
+        {"adapter": "autogen", "target": "nats:planner.jobs", "payloadTemplate": "{{timer.name}}"},
+        {"adapter": "acme.crew", "target": "whatever it is"},
     ],
 )
 def test_an_agent_binding_that_keeps_the_rules_passes(binding: Any) -> None:
@@ -147,14 +201,72 @@ def test_an_agent_binding_that_keeps_the_rules_passes(binding: Any) -> None:
     ("binding", "pointer"),
     [
         ({}, "/agentBinding/adapter"),
-        ({"adapter": "smtp", "target": "t"}, "/agentBinding/adapter"),
+        ({"adapter": "smtp", "target": "http://h"}, "/agentBinding/adapter"),
         ({"adapter": "mcp", "target": ""}, "/agentBinding/target"),
-        ({"adapter": "mcp", "target": "t" * 2049}, "/agentBinding/target"),
-        ({"adapter": "mcp", "target": "t", "acknowledgementTimeoutMs": 0}, "/agentBinding/acknowledgementTimeoutMs"),
-        ({"adapter": "mcp", "target": "t", "extra": 1}, "/agentBinding/extra"),
+        ({"adapter": "mcp", "target": "agent://brew"}, "/agentBinding/target"),
+        ({"adapter": "mcp", "target": "http://h#no such tool"}, "/agentBinding/target"),
+        ({"adapter": "mcp", "target": "nats:planner"}, "/agentBinding/target"),
+        ({"adapter": "custom", "target": "nats:planner.>"}, "/agentBinding/target"),
+        ({"adapter": "custom", "target": "http://ann@h"}, "/agentBinding/target"),
+        ({"adapter": "mcp", "target": "http://h/" + "t" * 2040}, "/agentBinding/target"),
+        (
+            {"adapter": "mcp", "target": "http://h", "acknowledgementTimeoutMs": 0},
+            "/agentBinding/acknowledgementTimeoutMs",
+        ),
+        ({"adapter": "mcp", "target": "http://h", "extra": 1}, "/agentBinding/extra"),
+        (
+            {"adapter": "custom", "target": "http://h", "payloadTemplate": {"a": ["{{timer.x}}", "{{x}}"]}},
+            "/agentBinding/payloadTemplate/a/1",
+        ),
     ],
 )
 def test_an_agent_binding_that_breaks_a_rule_is_told_with_its_place(binding: Any, pointer: str) -> None:
     with pytest.raises(InvalidTimer) as refused:
         check_agent_binding(json.dumps(binding).encode())
     assert [finding.pointer for finding in refused.value.findings] == [pointer]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "pointer"),
+    [
+        ({"prompt": 1}, "/prompt"),
+        ({"prompt": "{{x}}"}, "/prompt"),
+        ({"prompt": "x", "payloadTemplate": {}}, "/prompt"),
+        ({"payloadTemplate": ["{{x}}"]}, "/payloadTemplate/0"),
+        ({"adapter": "custom"}, "/target"),
+        ({"target": "http://h"}, "/adapter"),
+        ({"adapter": "smtp", "target": "http://h"}, "/adapter"),
+        ({"adapter": "custom", "target": "x"}, "/target"),
+        ({"headers": {"Host": "x"}}, "/headers/Host"),
+        ({"headers": {"a/b": "x"}}, "/headers/a~1b"),
+        ({"timeoutMs": 120_001}, "/timeoutMs"),
+        ({"to": "x"}, "/to"),
+    ],
+)
+def test_what_a_prompt_cannot_be_is_told_with_its_place(parameters: Any, pointer: str) -> None:
+    (finding,) = refusal({"actions": [action(kind="agent_prompt", parameters=parameters)]})
+    assert finding.pointer == f"/actionBundle/actions/0/parameters{pointer}"
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"prompt": "Wake up, {{timer.name}}"},
+        {"adapter": None, "target": None, "payloadTemplate": {"a": "{{ack.url}}"}, "prompt": None},
+        {"adapter": "mcp", "target": "https://h/mcp#remind", "headers": {"authorization": "x"}, "timeoutMs": 1},
+    ],
+)
+def test_a_prompt_may_leave_to_the_binding_where_it_goes(parameters: Any) -> None:
+    check_action_bundle(json.dumps({"actions": [action(kind="agent_prompt", parameters=parameters)]}).encode())
+
+
+def test_a_prompt_that_nobody_says_the_way_of_is_told() -> None:
+    known = action(kind="agent_prompt", parameters={"adapter": "custom", "target": "http://h"})
+    lost = action(id="b", kind="agent_prompt", parameters={"prompt": "x"})
+    escalating = known | {"id": "c", "escalation": {"afterAttempts": 1, "escalatesTo": {**lost, "id": None}}}
+    found = check_agents_are_bound(json.dumps({"actions": [known, lost, escalating]}))
+    assert [finding.pointer for finding in found] == [
+        "/actionBundle/actions/1/parameters/target",
+        "/actionBundle/actions/2/escalation/escalatesTo/parameters/target",
+    ]

@@ -211,10 +211,22 @@ def test_a_misspelt_setting_is_named(capsys: pytest.CaptureFixture[str], monkeyp
     assert "did you mean MINOOTS_API_KEY?" in capsys.readouterr().err
 
 
+def test_production_says_at_once_that_it_needs_a_key_for_secrets(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINOOTS_ENV", "production")
+    monkeypatch.setenv("MINOOTS_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    monkeypatch.setenv("API_KEYS_JSON", '[{"key":"mnt_12345678","userId":"a","tenants":["a"]}]')
+    monkeypatch.delenv("MINOOTS_SECRETS_KEY", raising=False)
+    assert run(["serve", "api", "orchestrator"]) == 2
+    assert "openssl rand -base64 32" in capsys.readouterr().err
+
+
 def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     shown = capsys.readouterr().out
-    for command in ("up", "serve", "migrate", "events", "orchestrate", "retention", "timer", "import"):
+    commands = ("up", "serve", "migrate", "events", "orchestrate", "retention", "timer", "secret", "import")
+    for command in (*commands, "dead-letters"):
         assert command in shown
     assert run(["--version"]) == 0
     assert capsys.readouterr().out.startswith("minoots 0.")

@@ -77,7 +77,11 @@ def test_what_fell_due_meanwhile_fires_at_once() -> None:
     assert timer.request(datetime.now(UTC))["duration"] == "1ms"
 
 
-@pytest.mark.parametrize("value", [int(SOON.timestamp() * 1000), str(int(SOON.timestamp() * 1000)), SOON.isoformat()])
+@pytest.mark.parametrize(
+    "value",
+    [int(SOON.timestamp() * 1000), str(int(SOON.timestamp() * 1000)), SOON.isoformat()],
+    ids=["number", "digits", "iso"],
+)
 def test_instants_are_iso_or_milliseconds(value: Any) -> None:
     assert convert("", OLD | {"fireAt": value}, None).fire_at == SOON
     assert convert("", OLD | {"fireAt": None}, None).fire_at == SOON

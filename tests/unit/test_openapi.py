@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from minoots.access.keyring import load_keyring
 from minoots.access.keys import load_keys
 from minoots.domain.schedule.read import _FIELDS as SCHEDULE_FIELDS
 from minoots.domain.schedule.specs import SPEC_FIELDS
@@ -27,6 +28,7 @@ from minoots.rest.examples import (
 )
 from minoots.rest.openapi import build_document
 from minoots.rest.schedule_shapes import WORDS, Schedule, Spec
+from minoots.wiring import further_routes
 
 
 class Ready:
@@ -35,7 +37,9 @@ class Ready:
 
 
 def test_the_document_lists_exactly_the_calls_that_there_are() -> None:
-    app = create_app(None, None, load_keys("development", None, None), Ready())  # type: ignore[arg-type] # nothing is called
+    keys = load_keys("development", None, None)
+    further = further_routes(None, load_keyring("development", None), keys)  # type: ignore[arg-type] # nothing is called
+    app = create_app(None, None, keys, Ready(), further=further)  # type: ignore[arg-type]
     served = {
         (re.sub(r":\w+}", "}", route.path), method.lower())
         for route in app.routes

@@ -72,7 +72,7 @@ def test_walls_are_those_of_cronsim(cron: str, start: datetime) -> None:
         return
     ours = parse_cron(cron)
     begin = int((start - EPOCH).total_seconds()) + 1
-    assert list(islice(walls(ours, begin, begin + 50 * 366 * 86_400, Steps()), len(expected))) == expected
+    assert list(islice(walls(ours, begin, expected[-1] + 1, Steps()), len(expected))) == expected
     assert count_walls(ours, begin, expected[-1] + 1, Steps()) == len(expected)
 
 

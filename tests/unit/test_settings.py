@@ -4,12 +4,14 @@ import difflib
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, fields, is_dataclass
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from minoots.domain.retention import Retention
+from minoots.domain.target import read_networks
 from minoots.errors import ConfigError
 from minoots.settings import KNOWN, Address, Settings
 
@@ -31,6 +33,19 @@ SETTINGS: list[tuple[str, str, Callable[[Settings], Any], Any]] = [
     ("MINOOTS_API_URL", "http://h:1/", lambda s: s.client.url, "http://h:1"),
     ("MINOOTS_API_KEY", "mnt_k", lambda s: s.client.key, "mnt_k"),
     ("MINOOTS_TENANT", "acme", lambda s: s.client.tenant, "acme"),
+    ("MINOOTS_LANE_CAPACITY", "7", lambda s: s.work.lane_capacity, 7),
+    ("MINOOTS_SECRETS_KEY", "a2V5", lambda s: s.secrets_key, "a2V5"),
+    (
+        "MINOOTS_WEBHOOK_ALLOW_CIDRS",
+        "10.0.0.0/8, fd00::/8",
+        lambda s: s.targets.opened[:2],
+        read_networks("10.0.0.0/8,fd00::/8"),
+    ),
+    ("MINOOTS_COMMANDS_PATH", "c.json", lambda s: s.commands.path, Path("c.json")),
+    ("MINOOTS_COMMANDS_AT_ONCE", "3", lambda s: s.commands.at_once, 3),
+    ("MINOOTS_WORKFLOW_ENDPOINT", "http://h/x", lambda s: s.workflow.endpoint, "http://h/x"),
+    ("MINOOTS_WORKFLOW_MAX_BYTES", "2000000", lambda s: s.workflow.max_bytes, 2_000_000),
+    ("MINOOTS_AGENTS_MAX_BYTES", "2000000", lambda s: s.agents.max_bytes, 2_000_000),
     ("MINOOTS_BOOT_DEMO", "Yes", lambda s: s.boot_demo, True),
     ("MINOOTS_ENV", "PRODUCTION", lambda s: s.env, "production"),
     ("MINOOTS_KERNEL_BATCH", "7", lambda s: s.work.kernel_batch, 7),
@@ -71,6 +86,18 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert (settings.client.url, settings.client.key) == ("http://127.0.0.1:4000", "mnt_example")
     assert settings.client.tenant == "demo"
     assert not settings.boot_demo
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1/8", "example.com", "10.0.0.0/8;10.0.0.0/8", "10.0.0.0/99"])
+def test_a_network_that_is_none_is_told(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"MINOOTS_WEBHOOK_ALLOW_CIDRS: .* is no network; write it as 10.1.0.0/16"):
+        Settings.from_env({"MINOOTS_WEBHOOK_ALLOW_CIDRS": text})
+
+
+def test_only_development_opens_loopback_by_itself() -> None:
+    loopback = ip_address("127.0.0.1")
+    assert Settings.from_env({}).targets.allows(loopback)
+    assert not Settings.from_env({"MINOOTS_ENV": "production"}).targets.allows(loopback)
 
 
 def test_an_empty_setting_is_none_at_all() -> None:

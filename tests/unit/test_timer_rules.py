@@ -46,12 +46,12 @@ def test_the_least_timer_is_admitted() -> None:
 def test_everything_a_timer_may_have_is_kept_as_it_came() -> None:
     body = (
         b'{"requestedBy":"ann","name":"tea","fireAt":"2030-01-31T09:00:00+01:00","metadata": {"a" : 1.50, "b":1e5},'
-        b'"labels":{"k":"v"},"actionBundle":{"actions":[ ]},"agentBinding":{"adapter":"mcp","target":"t"}}'
+        b'"labels":{"k":"v"},"actionBundle":{"actions":[ ]},"agentBinding":{"adapter":"mcp","target":"http://h"}}'
     )
     new = admit(read_json(body, TimerRequest))
     assert new.metadata == '{"a" : 1.50, "b":1e5}'
     assert new.action_bundle == '{"actions":[ ]}'
-    assert new.agent_binding == '{"adapter":"mcp","target":"t"}'
+    assert new.agent_binding == '{"adapter":"mcp","target":"http://h"}'
     assert new.labels == '{"k":"v"}'
     assert (new.name, new.duration_ms) == ("tea", None)
     assert new.fire_at is not None
@@ -95,8 +95,12 @@ def test_null_is_the_same_as_nothing(field: str) -> None:
             "/actionBundle",
             "deeper",
         ),
-        ({"agentBinding": {"adapter": "x", "target": "t"}}, "/agentBinding/adapter", "none of mcp, langchain"),
-        ({"agentBinding": {"adapter": "mcp", "target": "t", "payloadTemplate": nested(32)}}, "/agentBinding", "deeper"),
+        ({"agentBinding": {"adapter": "x", "target": "http://h"}}, "/agentBinding/adapter", "none of mcp, langchain"),
+        (
+            {"agentBinding": {"adapter": "mcp", "target": "http://h", "payloadTemplate": nested(32)}},
+            "/agentBinding",
+            "deeper",
+        ),
     ],
 )
 def test_a_broken_rule_is_told_with_its_place(fields: dict[str, Any], pointer: str, words: str) -> None:
@@ -136,7 +140,7 @@ def test_what_the_types_refuse_points_at_the_field(fields: dict[str, Any], point
         {"labels": {f"{n:063}": "ü" * 255 for n in range(64)}},
         {"metadata": {"a": "x" * (METADATA_BYTES - 9)}},
         {"metadata": nested(32)},
-        {"agentBinding": {"adapter": "mcp", "target": "t", "payloadTemplate": nested(31)}},
+        {"agentBinding": {"adapter": "mcp", "target": "http://h", "payloadTemplate": nested(31)}},
         {"duration": None, "fireAt": "8999-12-31T23:59:59.999999Z"},
     ],
 )

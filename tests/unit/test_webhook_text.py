@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minoots.orchestrator.actions.webhook import printable
+from minoots.orchestrator.actions.answer import printable
 
 
 @given(st.binary(max_size=200))

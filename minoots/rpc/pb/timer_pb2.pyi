@@ -378,13 +378,17 @@ class AgentBinding(_message.Message):
     PAYLOAD_TEMPLATE_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGEMENT_TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     adapter: _builtins.str
-    """mcp, langchain, autogen or custom."""
+    """mcp, langchain, autogen, custom, or one that an extension brings, as acme.crew."""
     target: _builtins.str
-    """Where the agent is, as its adapter reads it."""
+    """Where the agent is, as its adapter reads it: https://host/mcp#tool, https://host#assistant, https://host/path,
+    nats:subject.
+    """
     acknowledgement_timeout_ms: _builtins.int
     """How long the agent may take to confirm its work; absent: nothing is to be confirmed."""
     @_builtins.property
-    def payload_template(self) -> _struct_pb2.Value: ...
+    def payload_template(self) -> _struct_pb2.Value:
+        """Any JSON, in whose texts {{timer.name}}, {{firing.dueAt}} and the like are filled in; absent: {timer, event}."""
+
     def __init__(
         self,
         *,
@@ -1507,16 +1511,526 @@ class FiringGetRequest(_message.Message):
 Global___FiringGetRequest: _TypeAlias = FiringGetRequest  # noqa: Y015
 
 @_typing.final
+class DeliveryAcknowledgeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    TIMER_ID_FIELD_NUMBER: _builtins.int
+    OCCURRENCE_FIELD_NUMBER: _builtins.int
+    ACTION_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    EXTEND_MS_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """With the delivery's token it follows from the delivery."""
+    timer_id: _builtins.str
+    occurrence: _builtins.int
+    action_id: _builtins.str
+    """`agent` for the agent binding."""
+    outcome: _builtins.str
+    """done, failed (it is tried again by the retry policy) or working (it may come often, and then done)."""
+    note: _builtins.str
+    """For people to read."""
+    extend_ms: _builtins.int
+    """With working: how much time is needed from now on; without it as much as there was at first."""
+    @_builtins.property
+    def result(self) -> _struct_pb2.Value:
+        """What came of it, up to 16 KiB as JSON."""
+
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        timer_id: _builtins.str = ...,
+        occurrence: _builtins.int = ...,
+        action_id: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+        note: _builtins.str | None = ...,
+        result: _struct_pb2.Value | None = ...,
+        extend_ms: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extend_ms", b"_extend_ms", "_note", b"_note", "extend_ms", b"extend_ms", "note", b"note", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extend_ms", b"_extend_ms", "_note", b"_note", "action_id", b"action_id", "extend_ms", b"extend_ms", "note", b"note", "occurrence", b"occurrence", "outcome", b"outcome", "result", b"result", "tenant_id", b"tenant_id", "timer_id", b"timer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__extend_ms: _TypeAlias = _typing.Literal["extend_ms"]  # noqa: Y015
+    _WhichOneofArgType__extend_ms: _TypeAlias = _typing.Literal["_extend_ms", b"_extend_ms"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extend_ms) -> _WhichOneofReturnType__extend_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
+
+Global___DeliveryAcknowledgeRequest: _TypeAlias = DeliveryAcknowledgeRequest  # noqa: Y015
+
+@_typing.final
+class DeadLetter(_message.Message):
+    """A delivery that gave up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    TIMER_ID_FIELD_NUMBER: _builtins.int
+    OCCURRENCE_FIELD_NUMBER: _builtins.int
+    ACTION_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    DEAD_REASON_FIELD_NUMBER: _builtins.int
+    DEAD_AT_FIELD_NUMBER: _builtins.int
+    ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
+    LAST_ATTEMPT_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    timer_id: _builtins.str
+    occurrence: _builtins.int
+    action_id: _builtins.str
+    kind: _builtins.str
+    lane: _builtins.str
+    dead_reason: _builtins.str
+    """Why it gave up, and when."""
+    attempt_count: _builtins.int
+    @_builtins.property
+    def dead_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def last_attempt(self) -> Global___Attempt:
+        """Absent when none was ever recorded."""
+
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        timer_id: _builtins.str = ...,
+        occurrence: _builtins.int = ...,
+        action_id: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        lane: _builtins.str = ...,
+        dead_reason: _builtins.str = ...,
+        dead_at: _timestamp_pb2.Timestamp | None = ...,
+        attempt_count: _builtins.int = ...,
+        last_attempt: Global___Attempt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dead_at", b"dead_at", "last_attempt", b"last_attempt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_id", b"action_id", "attempt_count", b"attempt_count", "dead_at", b"dead_at", "dead_reason", b"dead_reason", "kind", b"kind", "lane", b"lane", "last_attempt", b"last_attempt", "occurrence", b"occurrence", "tenant_id", b"tenant_id", "timer_id", b"timer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeadLetter: _TypeAlias = DeadLetter  # noqa: Y015
+
+@_typing.final
+class DeadLetterFilter(_message.Message):
+    """Which dead letters: all that agree with what is given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIMER_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    timer_id: _builtins.str
+    kind: _builtins.str
+    lane: _builtins.str
+    reason: _builtins.str
+    """A part of `dead_reason`."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Dead at this instant or later, and before that one."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        timer_id: _builtins.str | None = ...,
+        kind: _builtins.str | None = ...,
+        lane: _builtins.str | None = ...,
+        reason: _builtins.str | None = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_kind", b"_kind", "_lane", b"_lane", "_reason", b"_reason", "_timer_id", b"_timer_id", "kind", b"kind", "lane", b"lane", "reason", b"reason", "since", b"since", "timer_id", b"timer_id", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_kind", b"_kind", "_lane", b"_lane", "_reason", b"_reason", "_timer_id", b"_timer_id", "kind", b"kind", "lane", b"lane", "reason", b"reason", "since", b"since", "timer_id", b"timer_id", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__kind: _TypeAlias = _typing.Literal["kind"]  # noqa: Y015
+    _WhichOneofArgType__kind: _TypeAlias = _typing.Literal["_kind", b"_kind"]  # noqa: Y015
+    _WhichOneofReturnType__lane: _TypeAlias = _typing.Literal["lane"]  # noqa: Y015
+    _WhichOneofArgType__lane: _TypeAlias = _typing.Literal["_lane", b"_lane"]  # noqa: Y015
+    _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
+    _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
+    _WhichOneofReturnType__timer_id: _TypeAlias = _typing.Literal["timer_id"]  # noqa: Y015
+    _WhichOneofArgType__timer_id: _TypeAlias = _typing.Literal["_timer_id", b"_timer_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__kind) -> _WhichOneofReturnType__kind | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lane) -> _WhichOneofReturnType__lane | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__timer_id) -> _WhichOneofReturnType__timer_id | None: ...
+
+Global___DeadLetterFilter: _TypeAlias = DeadLetterFilter  # noqa: Y015
+
+@_typing.final
+class DeadLetterListRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    page_size: _builtins.int
+    """1 to 500; 50 when it is 0."""
+    page_token: _builtins.str
+    @_builtins.property
+    def filter(self) -> Global___DeadLetterFilter: ...
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        filter: Global___DeadLetterFilter | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeadLetterListRequest: _TypeAlias = DeadLetterListRequest  # noqa: Y015
+
+@_typing.final
+class DeadLetterListResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEAD_LETTERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def dead_letters(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeadLetter]: ...
+    def __init__(
+        self,
+        *,
+        dead_letters: _abc.Iterable[Global___DeadLetter] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_letters", b"dead_letters", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeadLetterListResponse: _TypeAlias = DeadLetterListResponse  # noqa: Y015
+
+@_typing.final
+class DeliveryKey(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIMER_ID_FIELD_NUMBER: _builtins.int
+    OCCURRENCE_FIELD_NUMBER: _builtins.int
+    ACTION_ID_FIELD_NUMBER: _builtins.int
+    timer_id: _builtins.str
+    occurrence: _builtins.int
+    action_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        timer_id: _builtins.str = ...,
+        occurrence: _builtins.int = ...,
+        action_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_id", b"action_id", "occurrence", b"occurrence", "timer_id", b"timer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeliveryKey: _TypeAlias = DeliveryKey  # noqa: Y015
+
+@_typing.final
+class DeadLetterRedriveRequest(_message.Message):
+    """One of `deliveries` (up to 1,000) and `filter`; an empty filter is every dead letter of the tenant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    DELIVERIES_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    PER_SECOND_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    dry_run: _builtins.bool
+    """Only say how many match."""
+    per_second: _builtins.float
+    """How many of them become due a second; all at once when it is absent."""
+    requested_by: _builtins.str
+    """Who asks for it."""
+    @_builtins.property
+    def deliveries(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeliveryKey]: ...
+    @_builtins.property
+    def filter(self) -> Global___DeadLetterFilter: ...
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        deliveries: _abc.Iterable[Global___DeliveryKey] | None = ...,
+        filter: Global___DeadLetterFilter | None = ...,
+        dry_run: _builtins.bool = ...,
+        per_second: _builtins.float | None = ...,
+        requested_by: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_per_second", b"_per_second", "_requested_by", b"_requested_by", "filter", b"filter", "per_second", b"per_second", "requested_by", b"requested_by"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_per_second", b"_per_second", "_requested_by", b"_requested_by", "deliveries", b"deliveries", "dry_run", b"dry_run", "filter", b"filter", "per_second", b"per_second", "requested_by", b"requested_by", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__per_second: _TypeAlias = _typing.Literal["per_second"]  # noqa: Y015
+    _WhichOneofArgType__per_second: _TypeAlias = _typing.Literal["_per_second", b"_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__requested_by: _TypeAlias = _typing.Literal["requested_by"]  # noqa: Y015
+    _WhichOneofArgType__requested_by: _TypeAlias = _typing.Literal["_requested_by", b"_requested_by"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__per_second) -> _WhichOneofReturnType__per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__requested_by) -> _WhichOneofReturnType__requested_by | None: ...
+
+Global___DeadLetterRedriveRequest: _TypeAlias = DeadLetterRedriveRequest  # noqa: Y015
+
+@_typing.final
+class DeadLetterRedriveResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MATCHED_FIELD_NUMBER: _builtins.int
+    REDRIVEN_FIELD_NUMBER: _builtins.int
+    matched: _builtins.int
+    """How many dead letters were meant."""
+    redriven: _builtins.int
+    """How many were opened again, with the dead escalations that belong to them."""
+    def __init__(
+        self,
+        *,
+        matched: _builtins.int = ...,
+        redriven: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["matched", b"matched", "redriven", b"redriven"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeadLetterRedriveResponse: _TypeAlias = DeadLetterRedriveResponse  # noqa: Y015
+
+@_typing.final
+class SigningSecret(_message.Message):
+    """What a tenant's webhooks are signed with, by Standard Webhooks. Those of a destination come before those of the tenant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    DESTINATION_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    CREATED_BY_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    tenant_id: _builtins.str
+    destination: _builtins.str
+    """The origin whose webhooks it signs; absent: every destination without a secret of its own."""
+    created_by: _builtins.str
+    """Who asked for it, as they said."""
+    secret: _builtins.str
+    """whsec_…; in the answer of CreateSigningSecret alone."""
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """Until when it signs beside its successor; absent: it is the current one."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        tenant_id: _builtins.str = ...,
+        destination: _builtins.str | None = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+        created_by: _builtins.str = ...,
+        secret: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_destination", b"_destination", "_secret", b"_secret", "created_at", b"created_at", "destination", b"destination", "expires_at", b"expires_at", "secret", b"secret"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_destination", b"_destination", "_secret", b"_secret", "created_at", b"created_at", "created_by", b"created_by", "destination", b"destination", "expires_at", b"expires_at", "id", b"id", "secret", b"secret", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__destination: _TypeAlias = _typing.Literal["destination"]  # noqa: Y015
+    _WhichOneofArgType__destination: _TypeAlias = _typing.Literal["_destination", b"_destination"]  # noqa: Y015
+    _WhichOneofReturnType__secret: _TypeAlias = _typing.Literal["secret"]  # noqa: Y015
+    _WhichOneofArgType__secret: _TypeAlias = _typing.Literal["_secret", b"_secret"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__destination) -> _WhichOneofReturnType__destination | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__secret) -> _WhichOneofReturnType__secret | None: ...
+
+Global___SigningSecret: _TypeAlias = SigningSecret  # noqa: Y015
+
+@_typing.final
+class SigningSecretCreateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    DESTINATION_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
+    OVERLAP_MS_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    requested_by: _builtins.str
+    """Who asks for it; required."""
+    destination: _builtins.str
+    """An origin, as https://example.com; all webhooks of the tenant when it is absent."""
+    secret: _builtins.str
+    """whsec_ and the base64 of 24 to 64 bytes; made by the server when it is absent."""
+    overlap_ms: _builtins.int
+    """How long what signed there before signs too; 24 hours when it is absent."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        requested_by: _builtins.str = ...,
+        destination: _builtins.str | None = ...,
+        secret: _builtins.str | None = ...,
+        overlap_ms: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_destination", b"_destination", "_overlap_ms", b"_overlap_ms", "_secret", b"_secret", "destination", b"destination", "overlap_ms", b"overlap_ms", "secret", b"secret"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_destination", b"_destination", "_overlap_ms", b"_overlap_ms", "_secret", b"_secret", "destination", b"destination", "overlap_ms", b"overlap_ms", "requested_by", b"requested_by", "secret", b"secret", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__destination: _TypeAlias = _typing.Literal["destination"]  # noqa: Y015
+    _WhichOneofArgType__destination: _TypeAlias = _typing.Literal["_destination", b"_destination"]  # noqa: Y015
+    _WhichOneofReturnType__overlap_ms: _TypeAlias = _typing.Literal["overlap_ms"]  # noqa: Y015
+    _WhichOneofArgType__overlap_ms: _TypeAlias = _typing.Literal["_overlap_ms", b"_overlap_ms"]  # noqa: Y015
+    _WhichOneofReturnType__secret: _TypeAlias = _typing.Literal["secret"]  # noqa: Y015
+    _WhichOneofArgType__secret: _TypeAlias = _typing.Literal["_secret", b"_secret"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__destination) -> _WhichOneofReturnType__destination | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__overlap_ms) -> _WhichOneofReturnType__overlap_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__secret) -> _WhichOneofReturnType__secret | None: ...
+
+Global___SigningSecretCreateRequest: _TypeAlias = SigningSecretCreateRequest  # noqa: Y015
+
+@_typing.final
+class SigningSecretListRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    page_size: _builtins.int
+    """1 to 500; 50 when it is 0."""
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SigningSecretListRequest: _TypeAlias = SigningSecretListRequest  # noqa: Y015
+
+@_typing.final
+class SigningSecretListResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNING_SECRETS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def signing_secrets(self) -> _containers.RepeatedCompositeFieldContainer[Global___SigningSecret]: ...
+    def __init__(
+        self,
+        *,
+        signing_secrets: _abc.Iterable[Global___SigningSecret] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "signing_secrets", b"signing_secrets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SigningSecretListResponse: _TypeAlias = SigningSecretListResponse  # noqa: Y015
+
+@_typing.final
+class SigningSecretDeleteRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    SECRET_ID_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    secret_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        secret_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["secret_id", b"secret_id", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SigningSecretDeleteRequest: _TypeAlias = SigningSecretDeleteRequest  # noqa: Y015
+
+@_typing.final
 class TimerEventStreamRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     TENANT_ID_FIELD_NUMBER: _builtins.int
     TOPICS_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     FROM_TIME_FIELD_NUMBER: _builtins.int
+    TIMER_ID_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     resume_token: _builtins.str
     """After the event that carried this token."""
+    timer_id: _builtins.str
+    """Only events of this timer."""
     @_builtins.property
     def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Event types without their prefix, as `timer.fired`, or a family, as `delivery.*`; all when there is none."""
@@ -1525,6 +2039,10 @@ class TimerEventStreamRequest(_message.Message):
     def from_time(self) -> _timestamp_pb2.Timestamp:
         """With what was published at this instant or later, as far as NATS still has it."""
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Only events of timers that have all of these labels."""
+
     def __init__(
         self,
         *,
@@ -1532,16 +2050,70 @@ class TimerEventStreamRequest(_message.Message):
         topics: _abc.Iterable[_builtins.str] | None = ...,
         resume_token: _builtins.str = ...,
         from_time: _timestamp_pb2.Timestamp | None = ...,
+        timer_id: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["from_time", b"from_time", "resume", b"resume", "resume_token", b"resume_token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_time", b"from_time", "resume", b"resume", "resume_token", b"resume_token", "tenant_id", b"tenant_id", "topics", b"topics"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_time", b"from_time", "labels", b"labels", "resume", b"resume", "resume_token", b"resume_token", "tenant_id", b"tenant_id", "timer_id", b"timer_id", "topics", b"topics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_resume: _TypeAlias = _typing.Literal["resume_token", "from_time"]  # noqa: Y015
     _WhichOneofArgType_resume: _TypeAlias = _typing.Literal["resume", b"resume"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_resume) -> _WhichOneofReturnType_resume | None: ...
 
 Global___TimerEventStreamRequest: _TypeAlias = TimerEventStreamRequest  # noqa: Y015
+
+@_typing.final
+class TimerWaitRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    TIMER_ID_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    timer_id: _builtins.str
+    timeout_ms: _builtins.int
+    """How long to wait, up to 5 minutes; 30 seconds when absent."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        timer_id: _builtins.str = ...,
+        timeout_ms: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_timeout_ms", b"_timeout_ms", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_timeout_ms", b"_timeout_ms", "tenant_id", b"tenant_id", "timeout_ms", b"timeout_ms", "timer_id", b"timer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__timeout_ms: _TypeAlias = _typing.Literal["timeout_ms"]  # noqa: Y015
+    _WhichOneofArgType__timeout_ms: _TypeAlias = _typing.Literal["_timeout_ms", b"_timeout_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__timeout_ms) -> _WhichOneofReturnType__timeout_ms | None: ...
+
+Global___TimerWaitRequest: _TypeAlias = TimerWaitRequest  # noqa: Y015
+
+@_typing.final
+class TimerWaitResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIMER_FIELD_NUMBER: _builtins.int
+    HAS_ENDED_FIELD_NUMBER: _builtins.int
+    has_ended: _builtins.bool
+    """Whether it has ended; else call again."""
+    @_builtins.property
+    def timer(self) -> Global___Timer: ...
+    def __init__(
+        self,
+        *,
+        timer: Global___Timer | None = ...,
+        has_ended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timer", b"timer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["has_ended", b"has_ended", "timer", b"timer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimerWaitResponse: _TypeAlias = TimerWaitResponse  # noqa: Y015
 
 @_typing.final
 class TimerEvent(_message.Message):
@@ -1563,12 +2135,14 @@ class TimerEvent(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
     MISSED_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A UUID of version 7; empty on a notice."""
     type: _builtins.str
     """minoots.timer.fired and so on; minoots.notice says something about the stream itself, in `reason`:
     stream_replaced (NATS lost its data, and the stream was made anew) or expired (events were dropped before they
-    were read). It goes on by itself after `resume_token`.
+    were read): it goes on by itself after `resume_token`. Or too_slow (events came faster than they were read): the
+    call ends, and one that begins after `resume_token` misses nothing.
     """
     source: _builtins.str
     """/minoots/tenants/{tenant}"""
@@ -1594,6 +2168,10 @@ class TimerEvent(_message.Message):
     def missed(self) -> Global___Missed:
         """Only in minoots.timer.missed."""
 
+    @_builtins.property
+    def lane(self) -> Global___Lane:
+        """Only in minoots.lane.*, which are about no timer: the subject is the one whose attempt changed the lane."""
+
     def __init__(
         self,
         *,
@@ -1611,10 +2189,11 @@ class TimerEvent(_message.Message):
         resume_token: _builtins.str = ...,
         truncated: _builtins.bool = ...,
         missed: Global___Missed | None = ...,
+        lane: Global___Lane | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "_traceparent", b"_traceparent", "delivery", b"delivery", "firing", b"firing", "missed", b"missed", "reason", b"reason", "time", b"time", "timer", b"timer", "traceparent", b"traceparent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "_traceparent", b"_traceparent", "delivery", b"delivery", "firing", b"firing", "lane", b"lane", "missed", b"missed", "reason", b"reason", "time", b"time", "timer", b"timer", "traceparent", b"traceparent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "_traceparent", b"_traceparent", "delivery", b"delivery", "firing", b"firing", "id", b"id", "missed", b"missed", "reason", b"reason", "resume_token", b"resume_token", "source", b"source", "subject", b"subject", "tenant_id", b"tenant_id", "time", b"time", "timer", b"timer", "traceparent", b"traceparent", "truncated", b"truncated", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "_traceparent", b"_traceparent", "delivery", b"delivery", "firing", b"firing", "id", b"id", "lane", b"lane", "missed", b"missed", "reason", b"reason", "resume_token", b"resume_token", "source", b"source", "subject", b"subject", "tenant_id", b"tenant_id", "time", b"time", "timer", b"timer", "traceparent", b"traceparent", "truncated", b"truncated", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
     _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
@@ -1626,6 +2205,167 @@ class TimerEvent(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__traceparent) -> _WhichOneofReturnType__traceparent | None: ...
 
 Global___TimerEvent: _TypeAlias = TimerEvent  # noqa: Y015
+
+@_typing.final
+class Lane(_message.Message):
+    """A destination of a tenant: what may go there, whether it works, and what waits for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    RATE_PER_S_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    UNDER_WAY_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    OPENED_AT_FIELD_NUMBER: _builtins.int
+    NEXT_PROBE_AT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    lane: _builtins.str
+    """The origin, as https://example.com; `*` is what the tenant's other lanes have."""
+    state: _builtins.str
+    """closed: all may go; open: it has failed and nothing goes; half_open: one attempt tries it."""
+    concurrency: _builtins.int
+    rate_per_s: _builtins.float
+    waiting: _builtins.int
+    """What is due and has not begun, counted up to 100,000."""
+    under_way: _builtins.int
+    failures: _builtins.int
+    """How many attempts have failed in a row."""
+    reason: _builtins.str
+    @_builtins.property
+    def opened_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def next_probe_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        lane: _builtins.str = ...,
+        state: _builtins.str = ...,
+        concurrency: _builtins.int | None = ...,
+        rate_per_s: _builtins.float | None = ...,
+        waiting: _builtins.int = ...,
+        under_way: _builtins.int = ...,
+        failures: _builtins.int = ...,
+        opened_at: _timestamp_pb2.Timestamp | None = ...,
+        next_probe_at: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "_rate_per_s", b"_rate_per_s", "_reason", b"_reason", "concurrency", b"concurrency", "next_probe_at", b"next_probe_at", "opened_at", b"opened_at", "rate_per_s", b"rate_per_s", "reason", b"reason"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "_rate_per_s", b"_rate_per_s", "_reason", b"_reason", "concurrency", b"concurrency", "failures", b"failures", "lane", b"lane", "next_probe_at", b"next_probe_at", "opened_at", b"opened_at", "rate_per_s", b"rate_per_s", "reason", b"reason", "state", b"state", "tenant_id", b"tenant_id", "under_way", b"under_way", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__concurrency: _TypeAlias = _typing.Literal["concurrency"]  # noqa: Y015
+    _WhichOneofArgType__concurrency: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency"]  # noqa: Y015
+    _WhichOneofReturnType__rate_per_s: _TypeAlias = _typing.Literal["rate_per_s"]  # noqa: Y015
+    _WhichOneofArgType__rate_per_s: _TypeAlias = _typing.Literal["_rate_per_s", b"_rate_per_s"]  # noqa: Y015
+    _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
+    _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__concurrency) -> _WhichOneofReturnType__concurrency | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rate_per_s) -> _WhichOneofReturnType__rate_per_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
+
+Global___Lane: _TypeAlias = Lane  # noqa: Y015
+
+@_typing.final
+class LaneListRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    page_size: _builtins.int
+    """1 to 500; 50 when it is 0."""
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LaneListRequest: _TypeAlias = LaneListRequest  # noqa: Y015
+
+@_typing.final
+class LaneListResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def lanes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lane]: ...
+    def __init__(
+        self,
+        *,
+        lanes: _abc.Iterable[Global___Lane] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lanes", b"lanes", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LaneListResponse: _TypeAlias = LaneListResponse  # noqa: Y015
+
+@_typing.final
+class LaneLimitsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    RATE_PER_S_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    lane: _builtins.str
+    concurrency: _builtins.int
+    """What is left out is no limit of its own."""
+    rate_per_s: _builtins.float
+    requested_by: _builtins.str
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        lane: _builtins.str | None = ...,
+        concurrency: _builtins.int | None = ...,
+        rate_per_s: _builtins.float | None = ...,
+        requested_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "_lane", b"_lane", "_rate_per_s", b"_rate_per_s", "concurrency", b"concurrency", "lane", b"lane", "rate_per_s", b"rate_per_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "_lane", b"_lane", "_rate_per_s", b"_rate_per_s", "concurrency", b"concurrency", "lane", b"lane", "rate_per_s", b"rate_per_s", "requested_by", b"requested_by", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__concurrency: _TypeAlias = _typing.Literal["concurrency"]  # noqa: Y015
+    _WhichOneofArgType__concurrency: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency"]  # noqa: Y015
+    _WhichOneofReturnType__lane: _TypeAlias = _typing.Literal["lane"]  # noqa: Y015
+    _WhichOneofArgType__lane: _TypeAlias = _typing.Literal["_lane", b"_lane"]  # noqa: Y015
+    _WhichOneofReturnType__rate_per_s: _TypeAlias = _typing.Literal["rate_per_s"]  # noqa: Y015
+    _WhichOneofArgType__rate_per_s: _TypeAlias = _typing.Literal["_rate_per_s", b"_rate_per_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__concurrency) -> _WhichOneofReturnType__concurrency | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lane) -> _WhichOneofReturnType__lane | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rate_per_s) -> _WhichOneofReturnType__rate_per_s | None: ...
+
+Global___LaneLimitsRequest: _TypeAlias = LaneLimitsRequest  # noqa: Y015
 
 @_typing.final
 class Missed(_message.Message):

@@ -104,6 +104,51 @@ class HorologyKernelStub:
                 request_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.FiringGetRequest.SerializeToString,
                 response_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.Firing.FromString,
                 _registered_method=True)
+        self.AcknowledgeDelivery = channel.unary_unary(
+                '/minoots.timer.v1.HorologyKernel/AcknowledgeDelivery',
+                request_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.DeliveryAcknowledgeRequest.SerializeToString,
+                response_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.Delivery.FromString,
+                _registered_method=True)
+        self.ListDeadLetters = channel.unary_unary(
+                '/minoots.timer.v1.HorologyKernel/ListDeadLetters',
+                request_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.DeadLetterListRequest.SerializeToString,
+                response_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.DeadLetterListResponse.FromString,
+                _registered_method=True)
+        self.RedriveDeadLetters = channel.unary_unary(
+                '/minoots.timer.v1.HorologyKernel/RedriveDeadLetters',
+                request_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.DeadLetterRedriveRequest.SerializeToString,
+                response_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.DeadLetterRedriveResponse.FromString,
+                _registered_method=True)
+        self.CreateSigningSecret = channel.unary_unary(
+                '/minoots.timer.v1.HorologyKernel/CreateSigningSecret',
+                request_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.SigningSecretCreateRequest.SerializeToString,
+                response_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.SigningSecret.FromString,
+                _registered_method=True)
+        self.ListSigningSecrets = channel.unary_unary(
+                '/minoots.timer.v1.HorologyKernel/ListSigningSecrets',
+                request_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.SigningSecretListRequest.SerializeToString,
+                response_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.SigningSecretListResponse.FromString,
+                _registered_method=True)
+        self.DeleteSigningSecret = channel.unary_unary(
+                '/minoots.timer.v1.HorologyKernel/DeleteSigningSecret',
+                request_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.SigningSecretDeleteRequest.SerializeToString,
+                response_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.SigningSecret.FromString,
+                _registered_method=True)
+        self.ListLanes = channel.unary_unary(
+                '/minoots.timer.v1.HorologyKernel/ListLanes',
+                request_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.LaneListRequest.SerializeToString,
+                response_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.LaneListResponse.FromString,
+                _registered_method=True)
+        self.SetLaneLimits = channel.unary_unary(
+                '/minoots.timer.v1.HorologyKernel/SetLaneLimits',
+                request_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.LaneLimitsRequest.SerializeToString,
+                response_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.Lane.FromString,
+                _registered_method=True)
+        self.WaitTimer = channel.unary_unary(
+                '/minoots.timer.v1.HorologyKernel/WaitTimer',
+                request_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerWaitRequest.SerializeToString,
+                response_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerWaitResponse.FromString,
+                _registered_method=True)
         self.StreamTimerEvents = channel.unary_stream(
                 '/minoots.timer.v1.HorologyKernel/StreamTimerEvents',
                 request_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerEventStreamRequest.SerializeToString,
@@ -212,10 +257,77 @@ class HorologyKernelServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AcknowledgeDelivery(self, request, context):
+        """Say how the work of a delivery went. It takes no API key from who has the delivery's token, as
+        `x-minoots-ack-token` in the metadata. A repetition is answered as it is; FAILED_PRECONDITION for what contradicts
+        what was said, and when nothing is awaited.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeadLetters(self, request, context):
+        """What gave up, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RedriveDeadLetters(self, request, context):
+        """Open dead deliveries again: attempts are numbered on, the retry policy begins anew, the webhook-id and the body stay.
+        A single one that is named and is not dead is a FAILED_PRECONDITION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateSigningSecret(self, request, context):
+        """Create a signing secret. One for a destination that has one is its rotation: the former signs too until the overlap
+        is over.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSigningSecrets(self, request, context):
+        """The secrets that sign, the newest first, without the secrets themselves.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSigningSecret(self, request, context):
+        """Let a secret sign no more, its overlap included.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLanes(self, request, context):
+        """Destinations with limits, failures or deliveries to come, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetLaneLimits(self, request, context):
+        """Set both limits of a destination; without a lane, of every destination of the tenant that has none of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WaitTimer(self, request, context):
+        """The timer when it has ended (settled, failed, cancelled, or fired without actions), or as it is when the time is up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StreamTimerEvents(self, request, context):
         """The tenant's events as they happen, or from an earlier place on. From the moment the initial metadata arrives,
-        nothing is missed. The stream ends only when the caller ends it or the server goes away (UNAVAILABLE): call again
-        with the last `resume_token`.
+        nothing is missed. The stream ends only when the caller ends it, the server goes away, or the caller reads slower
+        than events come (both UNAVAILABLE): call again with the last `resume_token`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -293,6 +405,51 @@ def add_HorologyKernelServicer_to_server(servicer, server):
                     servicer.GetFiring,
                     request_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.FiringGetRequest.FromString,
                     response_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.Firing.SerializeToString,
+            ),
+            'AcknowledgeDelivery': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcknowledgeDelivery,
+                    request_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.DeliveryAcknowledgeRequest.FromString,
+                    response_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.Delivery.SerializeToString,
+            ),
+            'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeadLetters,
+                    request_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.DeadLetterListRequest.FromString,
+                    response_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.DeadLetterListResponse.SerializeToString,
+            ),
+            'RedriveDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.RedriveDeadLetters,
+                    request_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.DeadLetterRedriveRequest.FromString,
+                    response_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.DeadLetterRedriveResponse.SerializeToString,
+            ),
+            'CreateSigningSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateSigningSecret,
+                    request_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.SigningSecretCreateRequest.FromString,
+                    response_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.SigningSecret.SerializeToString,
+            ),
+            'ListSigningSecrets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSigningSecrets,
+                    request_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.SigningSecretListRequest.FromString,
+                    response_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.SigningSecretListResponse.SerializeToString,
+            ),
+            'DeleteSigningSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSigningSecret,
+                    request_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.SigningSecretDeleteRequest.FromString,
+                    response_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.SigningSecret.SerializeToString,
+            ),
+            'ListLanes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLanes,
+                    request_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.LaneListRequest.FromString,
+                    response_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.LaneListResponse.SerializeToString,
+            ),
+            'SetLaneLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLaneLimits,
+                    request_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.LaneLimitsRequest.FromString,
+                    response_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.Lane.SerializeToString,
+            ),
+            'WaitTimer': grpc.unary_unary_rpc_method_handler(
+                    servicer.WaitTimer,
+                    request_deserializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerWaitRequest.FromString,
+                    response_serializer=minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerWaitResponse.SerializeToString,
             ),
             'StreamTimerEvents': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamTimerEvents,
@@ -678,6 +835,249 @@ class HorologyKernel:
             '/minoots.timer.v1.HorologyKernel/GetFiring',
             minoots_dot_rpc_dot_pb_dot_timer__pb2.FiringGetRequest.SerializeToString,
             minoots_dot_rpc_dot_pb_dot_timer__pb2.Firing.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcknowledgeDelivery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minoots.timer.v1.HorologyKernel/AcknowledgeDelivery',
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.DeliveryAcknowledgeRequest.SerializeToString,
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.Delivery.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minoots.timer.v1.HorologyKernel/ListDeadLetters',
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.DeadLetterListRequest.SerializeToString,
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.DeadLetterListResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RedriveDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minoots.timer.v1.HorologyKernel/RedriveDeadLetters',
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.DeadLetterRedriveRequest.SerializeToString,
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.DeadLetterRedriveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateSigningSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minoots.timer.v1.HorologyKernel/CreateSigningSecret',
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.SigningSecretCreateRequest.SerializeToString,
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.SigningSecret.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSigningSecrets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minoots.timer.v1.HorologyKernel/ListSigningSecrets',
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.SigningSecretListRequest.SerializeToString,
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.SigningSecretListResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSigningSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minoots.timer.v1.HorologyKernel/DeleteSigningSecret',
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.SigningSecretDeleteRequest.SerializeToString,
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.SigningSecret.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLanes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minoots.timer.v1.HorologyKernel/ListLanes',
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.LaneListRequest.SerializeToString,
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.LaneListResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLaneLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minoots.timer.v1.HorologyKernel/SetLaneLimits',
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.LaneLimitsRequest.SerializeToString,
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.Lane.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WaitTimer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minoots.timer.v1.HorologyKernel/WaitTimer',
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerWaitRequest.SerializeToString,
+            minoots_dot_rpc_dot_pb_dot_timer__pb2.TimerWaitResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -68,10 +68,35 @@ class HorologyKernelStub:
     """A timer's firings, the latest first, without their deliveries."""
     GetFiring: _grpc.UnaryUnaryMultiCallable[_timer_pb2.FiringGetRequest, _timer_pb2.Firing]
     """One firing with its deliveries and their attempts."""
+    AcknowledgeDelivery: _grpc.UnaryUnaryMultiCallable[_timer_pb2.DeliveryAcknowledgeRequest, _timer_pb2.Delivery]
+    """Say how the work of a delivery went. It takes no API key from who has the delivery's token, as
+    `x-minoots-ack-token` in the metadata. A repetition is answered as it is; FAILED_PRECONDITION for what contradicts
+    what was said, and when nothing is awaited.
+    """
+    ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_timer_pb2.DeadLetterListRequest, _timer_pb2.DeadLetterListResponse]
+    """What gave up, the newest first."""
+    RedriveDeadLetters: _grpc.UnaryUnaryMultiCallable[_timer_pb2.DeadLetterRedriveRequest, _timer_pb2.DeadLetterRedriveResponse]
+    """Open dead deliveries again: attempts are numbered on, the retry policy begins anew, the webhook-id and the body stay.
+    A single one that is named and is not dead is a FAILED_PRECONDITION.
+    """
+    CreateSigningSecret: _grpc.UnaryUnaryMultiCallable[_timer_pb2.SigningSecretCreateRequest, _timer_pb2.SigningSecret]
+    """Create a signing secret. One for a destination that has one is its rotation: the former signs too until the overlap
+    is over.
+    """
+    ListSigningSecrets: _grpc.UnaryUnaryMultiCallable[_timer_pb2.SigningSecretListRequest, _timer_pb2.SigningSecretListResponse]
+    """The secrets that sign, the newest first, without the secrets themselves."""
+    DeleteSigningSecret: _grpc.UnaryUnaryMultiCallable[_timer_pb2.SigningSecretDeleteRequest, _timer_pb2.SigningSecret]
+    """Let a secret sign no more, its overlap included."""
+    ListLanes: _grpc.UnaryUnaryMultiCallable[_timer_pb2.LaneListRequest, _timer_pb2.LaneListResponse]
+    """Destinations with limits, failures or deliveries to come, by name."""
+    SetLaneLimits: _grpc.UnaryUnaryMultiCallable[_timer_pb2.LaneLimitsRequest, _timer_pb2.Lane]
+    """Set both limits of a destination; without a lane, of every destination of the tenant that has none of its own."""
+    WaitTimer: _grpc.UnaryUnaryMultiCallable[_timer_pb2.TimerWaitRequest, _timer_pb2.TimerWaitResponse]
+    """The timer when it has ended (settled, failed, cancelled, or fired without actions), or as it is when the time is up."""
     StreamTimerEvents: _grpc.UnaryStreamMultiCallable[_timer_pb2.TimerEventStreamRequest, _timer_pb2.TimerEvent]
     """The tenant's events as they happen, or from an earlier place on. From the moment the initial metadata arrives,
-    nothing is missed. The stream ends only when the caller ends it or the server goes away (UNAVAILABLE): call again
-    with the last `resume_token`.
+    nothing is missed. The stream ends only when the caller ends it, the server goes away, or the caller reads slower
+    than events come (both UNAVAILABLE): call again with the last `resume_token`.
     """
 
 @_typing.type_check_only
@@ -106,10 +131,35 @@ class HorologyKernelAsyncStub(HorologyKernelStub):
     """A timer's firings, the latest first, without their deliveries."""
     GetFiring: _aio.UnaryUnaryMultiCallable[_timer_pb2.FiringGetRequest, _timer_pb2.Firing]  # type: ignore[assignment]
     """One firing with its deliveries and their attempts."""
+    AcknowledgeDelivery: _aio.UnaryUnaryMultiCallable[_timer_pb2.DeliveryAcknowledgeRequest, _timer_pb2.Delivery]  # type: ignore[assignment]
+    """Say how the work of a delivery went. It takes no API key from who has the delivery's token, as
+    `x-minoots-ack-token` in the metadata. A repetition is answered as it is; FAILED_PRECONDITION for what contradicts
+    what was said, and when nothing is awaited.
+    """
+    ListDeadLetters: _aio.UnaryUnaryMultiCallable[_timer_pb2.DeadLetterListRequest, _timer_pb2.DeadLetterListResponse]  # type: ignore[assignment]
+    """What gave up, the newest first."""
+    RedriveDeadLetters: _aio.UnaryUnaryMultiCallable[_timer_pb2.DeadLetterRedriveRequest, _timer_pb2.DeadLetterRedriveResponse]  # type: ignore[assignment]
+    """Open dead deliveries again: attempts are numbered on, the retry policy begins anew, the webhook-id and the body stay.
+    A single one that is named and is not dead is a FAILED_PRECONDITION.
+    """
+    CreateSigningSecret: _aio.UnaryUnaryMultiCallable[_timer_pb2.SigningSecretCreateRequest, _timer_pb2.SigningSecret]  # type: ignore[assignment]
+    """Create a signing secret. One for a destination that has one is its rotation: the former signs too until the overlap
+    is over.
+    """
+    ListSigningSecrets: _aio.UnaryUnaryMultiCallable[_timer_pb2.SigningSecretListRequest, _timer_pb2.SigningSecretListResponse]  # type: ignore[assignment]
+    """The secrets that sign, the newest first, without the secrets themselves."""
+    DeleteSigningSecret: _aio.UnaryUnaryMultiCallable[_timer_pb2.SigningSecretDeleteRequest, _timer_pb2.SigningSecret]  # type: ignore[assignment]
+    """Let a secret sign no more, its overlap included."""
+    ListLanes: _aio.UnaryUnaryMultiCallable[_timer_pb2.LaneListRequest, _timer_pb2.LaneListResponse]  # type: ignore[assignment]
+    """Destinations with limits, failures or deliveries to come, by name."""
+    SetLaneLimits: _aio.UnaryUnaryMultiCallable[_timer_pb2.LaneLimitsRequest, _timer_pb2.Lane]  # type: ignore[assignment]
+    """Set both limits of a destination; without a lane, of every destination of the tenant that has none of its own."""
+    WaitTimer: _aio.UnaryUnaryMultiCallable[_timer_pb2.TimerWaitRequest, _timer_pb2.TimerWaitResponse]  # type: ignore[assignment]
+    """The timer when it has ended (settled, failed, cancelled, or fired without actions), or as it is when the time is up."""
     StreamTimerEvents: _aio.UnaryStreamMultiCallable[_timer_pb2.TimerEventStreamRequest, _timer_pb2.TimerEvent]  # type: ignore[assignment]
     """The tenant's events as they happen, or from an earlier place on. From the moment the initial metadata arrives,
-    nothing is missed. The stream ends only when the caller ends it or the server goes away (UNAVAILABLE): call again
-    with the last `resume_token`.
+    nothing is missed. The stream ends only when the caller ends it, the server goes away, or the caller reads slower
+    than events come (both UNAVAILABLE): call again with the last `resume_token`.
     """
 
 class HorologyKernelServicer(metaclass=_abc_1.ABCMeta):
@@ -227,14 +277,93 @@ class HorologyKernelServicer(metaclass=_abc_1.ABCMeta):
         """One firing with its deliveries and their attempts."""
 
     @_abc_1.abstractmethod
+    def AcknowledgeDelivery(
+        self,
+        request: _timer_pb2.DeliveryAcknowledgeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_timer_pb2.Delivery, _abc.Awaitable[_timer_pb2.Delivery]]:
+        """Say how the work of a delivery went. It takes no API key from who has the delivery's token, as
+        `x-minoots-ack-token` in the metadata. A repetition is answered as it is; FAILED_PRECONDITION for what contradicts
+        what was said, and when nothing is awaited.
+        """
+
+    @_abc_1.abstractmethod
+    def ListDeadLetters(
+        self,
+        request: _timer_pb2.DeadLetterListRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_timer_pb2.DeadLetterListResponse, _abc.Awaitable[_timer_pb2.DeadLetterListResponse]]:
+        """What gave up, the newest first."""
+
+    @_abc_1.abstractmethod
+    def RedriveDeadLetters(
+        self,
+        request: _timer_pb2.DeadLetterRedriveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_timer_pb2.DeadLetterRedriveResponse, _abc.Awaitable[_timer_pb2.DeadLetterRedriveResponse]]:
+        """Open dead deliveries again: attempts are numbered on, the retry policy begins anew, the webhook-id and the body stay.
+        A single one that is named and is not dead is a FAILED_PRECONDITION.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateSigningSecret(
+        self,
+        request: _timer_pb2.SigningSecretCreateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_timer_pb2.SigningSecret, _abc.Awaitable[_timer_pb2.SigningSecret]]:
+        """Create a signing secret. One for a destination that has one is its rotation: the former signs too until the overlap
+        is over.
+        """
+
+    @_abc_1.abstractmethod
+    def ListSigningSecrets(
+        self,
+        request: _timer_pb2.SigningSecretListRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_timer_pb2.SigningSecretListResponse, _abc.Awaitable[_timer_pb2.SigningSecretListResponse]]:
+        """The secrets that sign, the newest first, without the secrets themselves."""
+
+    @_abc_1.abstractmethod
+    def DeleteSigningSecret(
+        self,
+        request: _timer_pb2.SigningSecretDeleteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_timer_pb2.SigningSecret, _abc.Awaitable[_timer_pb2.SigningSecret]]:
+        """Let a secret sign no more, its overlap included."""
+
+    @_abc_1.abstractmethod
+    def ListLanes(
+        self,
+        request: _timer_pb2.LaneListRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_timer_pb2.LaneListResponse, _abc.Awaitable[_timer_pb2.LaneListResponse]]:
+        """Destinations with limits, failures or deliveries to come, by name."""
+
+    @_abc_1.abstractmethod
+    def SetLaneLimits(
+        self,
+        request: _timer_pb2.LaneLimitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_timer_pb2.Lane, _abc.Awaitable[_timer_pb2.Lane]]:
+        """Set both limits of a destination; without a lane, of every destination of the tenant that has none of its own."""
+
+    @_abc_1.abstractmethod
+    def WaitTimer(
+        self,
+        request: _timer_pb2.TimerWaitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_timer_pb2.TimerWaitResponse, _abc.Awaitable[_timer_pb2.TimerWaitResponse]]:
+        """The timer when it has ended (settled, failed, cancelled, or fired without actions), or as it is when the time is up."""
+
+    @_abc_1.abstractmethod
     def StreamTimerEvents(
         self,
         request: _timer_pb2.TimerEventStreamRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_timer_pb2.TimerEvent], _abc.AsyncIterator[_timer_pb2.TimerEvent]]:
         """The tenant's events as they happen, or from an earlier place on. From the moment the initial metadata arrives,
-        nothing is missed. The stream ends only when the caller ends it or the server goes away (UNAVAILABLE): call again
-        with the last `resume_token`.
+        nothing is missed. The stream ends only when the caller ends it, the server goes away, or the caller reads slower
+        than events come (both UNAVAILABLE): call again with the last `resume_token`.
         """
 
 def add_HorologyKernelServicer_to_server(servicer: HorologyKernelServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
