@@ -49,8 +49,8 @@ help: ## show this list
 up: runtime ## run everything on this machine; Ctrl-C stops it (ARGS="--data-dir DIR")
 	@exec $(BIN)/minoots up $(ARGS)
 
-test: development ## run the tests, two files at a time (ARGS="-k NAME")
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+test: development ## run the tests, three files at a time (ARGS="-k NAME")
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 coverage: development ## run the tests and show the coverage; takes half as long again
 	@$(BIN)/python -m coverage erase

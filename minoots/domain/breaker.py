@@ -58,6 +58,8 @@ def see(outcome: Outcome, *, is_probe: bool = False) -> Seen:
     """
     if isinstance(outcome, Delivered):
         return Seen(False, is_probe=is_probe)
+    if isinstance(outcome, Retry) and outcome.is_ours:
+        return Seen(None, is_probe=is_probe)
     if isinstance(outcome, Retry):
         return Seen(True, outcome.error[:REASON_CHARACTERS], is_probe)
     return Seen(None if outcome.answer.status_code is None else False, is_probe=is_probe)
@@ -69,7 +71,8 @@ def after(breaker: Breaker, attempts: Iterable[Seen], rng: random.Random) -> Ste
     for seen in attempts:
         if step.breaker.state == "closed" and step.kind is None:
             step = _closed(step.breaker, seen, rng)
-        elif step.breaker.state == "half_open" and seen.is_probe:
+        # An action may outlast the first span of its lease, and another be sent as the probe: a success is one.
+        elif step.breaker.state == "half_open" and (seen.is_probe or seen.failed is False):
             step = _probed(step.breaker, seen, rng)
     return step
 

@@ -40,11 +40,15 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """It may work later; `after` is how long the receiver asks to be left alone."""
+    """It may work later; `after` is how long the receiver asks to be left alone.
+
+    `is_ours`: the failure is this side's, and says nothing of the destination.
+    """
 
     error: str
     answer: Answer
     after: timedelta | None = None
+    is_ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)

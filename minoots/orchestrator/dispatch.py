@@ -137,7 +137,7 @@ class Orchestrator:
         except Exception as broken:
             # A defect of ours must not cost the delivery: it is told with its trace, and tried again by the policy.
             log.exception("orchestrator.action_broke", kind=lease.kind, timer_id=str(lease.key.timer_id))
-            return Retry(f"internal error: {type(broken).__name__}", Answer())
+            return Retry(f"internal error: {type(broken).__name__}", Answer(), is_ours=True)
 
     def _forget(self, leases: Sequence[Lease]) -> None:
         """They are under way no more: their places are free, their leases no longer renewed."""

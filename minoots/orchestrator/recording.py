@@ -86,8 +86,11 @@ class Recorder:
                 log.error("orchestrator.result_refused", reason=describe_refusal(refused))
                 return batch, 0
             except Exception:
-                # A defect or a schema in the making: results are kept, for to lose them is worse than to wait.
+                # A defect or a schema in the making: results are kept, for to lose them is worse than to wait. What it
+                # does not concern is written.
                 log.exception("orchestrator.results_stuck", results=len(batch))
+                if len(batch) > 1:
+                    return await self._halve(batch)
                 await asyncio.sleep(RETRY_S * 10)
 
     async def _halve(self, batch: Sequence[Result]) -> tuple[Sequence[Result], int]:

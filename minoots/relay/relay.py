@@ -123,7 +123,7 @@ class Relay:
             await self._ensure_stream()
         if self._gives_way():
             return GIVE_WAY_S
-        if self._is_expecting and not self._is_behind:
+        if self._is_expecting and not self._is_behind and self._clock.monotonic() < self._forget_at_s:
             # There is something, and to look where first would take as long as to look there at once.
             waiting = set(outbox.SHARDS)
         else:

@@ -65,6 +65,7 @@ _AWAY_CLASSES = ("08", "53", "57", "58")
 # What a row can do to the batch it is in; anything else is the database's own state.
 ROW_ERRORS = (
     InvalidTimer,
+    NameTaken,
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.ProgramLimitExceededError,

@@ -204,7 +204,8 @@ async def record_results(db: Database, connection: Connection, results: Sequence
         [r.outcome.answer.excerpt for r in results],
         [r.outcome.answer.duration_ms for r in results],
     )
-    gated = [k for r, k in zip(results, keys, strict=True) if r.lease.gate is not None]
+    # What an acknowledgement ends may have been next in its bundle: whether the bundle has places, its firing knows.
+    gated = [k for r, k in zip(results, keys, strict=True) if isinstance(r.lease, AckLease) or r.lease.gate is not None]
     filled = 0
     if gated:
         tag = await connection.execute(db.sql(_FILL_PLACES), [k.timer_id for k in gated], [k.occurrence for k in gated])

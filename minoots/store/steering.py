@@ -36,10 +36,11 @@ kept as (
 again as (
     update minoots.timers t
        set status = 'scheduled', fire_at = w.at, not_before = null, version = t.version + 1,
-           -- its name may be somebody else's by now
-           is_named = t.is_named and not exists (
+           -- its name may be somebody else's by now, or another's that comes back in this statement
+           is_named = t.is_named and w.nth = 1 and not exists (
                select from minoots.timers o where o.tenant_id = t.tenant_id and o.unique_name = t.name and o.id <> t.id)
-      from wanted w
+      from (select w.*, row_number() over (partition by s.tenant_id, s.name order by s.id) as nth
+              from wanted w join minoots.timers s on s.id = w.timer_id where s.status = 'fired') w
      where t.id = w.timer_id and not w.is_cancelled
        and t.schedule is null and t.status = 'fired' and t.occurrence = w.occurrence
  returning t.id, t.tenant_id, t.traceparent, w.action_id, 'timer.rescheduled' as kind, minoots.timer_json(t) as shown),

@@ -230,3 +230,17 @@ async def test_a_snoozed_name_that_somebody_else_has_taken_stays_theirs(
     await play(database, sql)
     kept = await timer_of(sql, timer)
     assert (kept["status"], kept["is_named"]) == ("scheduled", False)
+
+
+async def test_two_timers_of_one_name_that_are_snoozed_at_once_keep_one_name_between_them(
+    receiver: ScriptedReceiver, database: Database, sql: Sql
+) -> None:
+    """Each had it while it waited; the writer of both results must not be stopped by the second."""
+    actions = bundle(answering(receiver, SNOOZE_2H))
+    for _ in range(2):
+        timer = await schedule(sql, actions)
+        await sql.execute("update minoots.timers set is_named = true where id = $1", timer)
+        await life.settle(database)
+    await play(database, sql, 2)
+    shown = await sql.fetch("select status, is_named from minoots.timers")
+    assert sorted((row["status"], row["is_named"]) for row in shown) == [("scheduled", False), ("scheduled", True)]

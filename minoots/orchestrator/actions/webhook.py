@@ -110,7 +110,7 @@ class WebhookRunner:
         try:
             headers |= await self._sign(parameters.url, request, body or b"")
         except CannotSign as refused:
-            return Retry(refused.detail, Answer())
+            return Retry(refused.detail, Answer(), is_ours=True)
         timeout_s = min(parameters.timeout_ms or DEFAULT_TIMEOUT_MS, ACTION_TIMEOUT_MS) / 1000
         heard = Reply()
         try:

@@ -79,7 +79,7 @@ async def _publish(stream: WorkflowStream, name: str, event: bytes, request: Act
     except TooLarge:
         return Rejected("the event is larger than a message of NATS may be", _since(began))
     except BrokerUnavailable as away:
-        return Retry(away.detail, _since(began))
+        return Retry(away.detail, _since(began), is_ours=True)
     return Delivered(_since(began))
 
 

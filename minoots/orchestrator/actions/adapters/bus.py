@@ -27,7 +27,7 @@ class Bus:
         except TooLarge:
             return Rejected("the prompt is larger than a message of NATS may be", Answer(_since(began)))
         except BrokerUnavailable as away:
-            return Retry(away.detail, Answer(_since(began)))
+            return Retry(away.detail, Answer(_since(began)), is_ours=True)
         return Delivered(Answer(_since(began)))
 
 

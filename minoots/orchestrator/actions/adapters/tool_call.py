@@ -24,7 +24,7 @@ from mcp.types import (
 import minoots
 from minoots.domain.outcome import Answer, Delivered, Outcome, Rejected, Retry
 from minoots.orchestrator.actions.adapters.bridge import READ_BYTES, Bridge, TooMuch
-from minoots.orchestrator.actions.answer import excerpt_of, failure_of, read_after
+from minoots.orchestrator.actions.answer import excerpt_of, failure_of, printable, read_after
 from minoots.orchestrator.actions.connect import CONNECT_S
 from minoots.orchestrator.actions.webhook import describe
 
@@ -107,7 +107,8 @@ class ToolCall:
             return failure_of(bridge.status, answer, read_after(bridge.status, bridge.headers, datetime.now(UTC)))
         for cause in causes:
             if isinstance(cause, McpError):
-                said = Answer(answer.duration_ms, answer.status_code, excerpt_of(cause.error.message.encode()))
+                text = excerpt_of(cause.error.message.encode(errors="replace"))
+                said = Answer(answer.duration_ms, answer.status_code, text)
                 return Retry(f"the MCP server answers with error {cause.error.code}", said)
         if any(isinstance(cause, TimeoutError) for cause in causes):
             return Retry(f"no complete answer within {timeout_s:g} s", answer)
@@ -118,7 +119,7 @@ async def _only_tool(session: ClientSession) -> str:
     tools = [tool.name for tool in (await session.list_tools()).tools]
     if len(tools) == 1:
         return tools[0]
-    shown = ", ".join(tools[:_SHOWN])
+    shown = printable(", ".join(tools[:_SHOWN]).encode(errors="replace"))
     raise ManyTools(
         f"the target names no tool, and the server has {len(tools)}: write the tool's name after # in the target"
         + (f" ({shown[:200]})" if tools else "")
@@ -148,4 +149,4 @@ def _explain(error: Exception) -> str:
 def _text_of(result: CallToolResult) -> str | None:
     """What the tool said, as text: other content is told by its kind."""
     parts = [part.text if isinstance(part, TextContent) else f"[{part.type}]" for part in result.content]
-    return excerpt_of("\n".join(parts).encode())
+    return excerpt_of("\n".join(parts).encode(errors="replace"))
