@@ -17,6 +17,7 @@ from uuid import uuid4
 import asyncpg
 import hypothesis
 import pytest
+import structlog
 
 from minoots.embedded.nats import EmbeddedNats
 from minoots.embedded.place import Place
@@ -35,6 +36,14 @@ DURABLE = {"timezone": "Asia/Kathmandu", "max_connections": "300"}
 # A busy machine makes no test fail for its speed.
 hypothesis.settings.register_profile("minoots", deadline=None)
 hypothesis.settings.load_profile("minoots")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A test that runs a command in this process sets logging up; the next one finds it as it would be alone."""
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 def with_database(url: str, name: str) -> str:

@@ -10,7 +10,10 @@ from minoots.settings import LogSettings
 
 
 class _StandardError:
-    """Standard error as it is when something is logged: who runs us in its own process may replace and close it."""
+    """Standard error as it is when something is logged: who runs us in its own process may replace and close it.
+
+    A line and its end come as one: several processes may share it.
+    """
 
     def write(self, text: str) -> int:
         return sys.stderr.write(text)
@@ -40,7 +43,7 @@ def configure_logging(settings: LogSettings, role: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(file=cast(TextIO, _StandardError())),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _StandardError())),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(role=role)

@@ -200,7 +200,8 @@ async def test_two_signals_to_the_parent_end_a_stubborn_child(tmp_path: Path) ->
             await asyncio.sleep(0.05)
             with contextlib.suppress(ProcessLookupError):
                 parent.send_signal(signal.SIGINT)
-    assert parent.returncode == 0
+    # The last one may come when it listens no more.
+    assert parent.returncode in (0, -signal.SIGINT)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent has died")
