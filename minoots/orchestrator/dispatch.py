@@ -8,16 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-import msgspec
 import structlog
 
 from minoots.domain.outcome import UNKNOWN_MOST, Answer, Outcome, Rejected, Retry, awaited, judge
-from minoots.domain.retry import RetryPolicy
 from minoots.orchestrator.actions import ActionRunner
 from minoots.orchestrator.actions.request import Acknowledging, request_of
 from minoots.orchestrator.capacity import Capacity
 from minoots.orchestrator.intake import Intake
 from minoots.orchestrator.lanes import INTERVAL_MOST_S
+from minoots.orchestrator.policy import policy_of
 from minoots.orchestrator.recording import Recorder, lane_of
 from minoots.store import deliveries
 from minoots.store.database import Database
@@ -31,8 +30,6 @@ WAIT_FOR_ROOM_S = 1.0
 LEAST_S = 0.002
 RENEW_EVERY_S = 2.0
 RENEW_FOR = timedelta(seconds=10)
-
-_policy = msgspec.json.Decoder(RetryPolicy | None)
 
 
 class Orchestrator:
@@ -104,7 +101,13 @@ class Orchestrator:
         attempt = lease.attempt_count + 1
         try:
             outcome = await self._run(lease)
-            verdict = judge(outcome, lease.charged_count + 1, lease.age, _policy_of(lease), self._rng)
+            verdict = judge(
+                outcome,
+                lease.charged_count + 1,
+                lease.age,
+                policy_of(lease.retry_policy, lease.key.timer_id),
+                self._rng,
+            )
             verdict = awaited(verdict, lease.ack_timeout_ms)
         except BaseException:
             self._forget([lease])
@@ -179,13 +182,3 @@ class Orchestrator:
         for running in self._tasks:
             running.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def _policy_of(lease: Lease) -> RetryPolicy:
-    """The bundle's, else the default; also where a row from before some rule has one that cannot be read."""
-    if lease.retry_policy is not None:
-        try:
-            return _policy.decode(lease.retry_policy) or RetryPolicy()
-        except msgspec.DecodeError:
-            log.warning("orchestrator.policy_unreadable", timer_id=str(lease.key.timer_id))
-    return RetryPolicy()

@@ -4,12 +4,11 @@ import random
 from dataclasses import replace
 from uuid import UUID
 
-import msgspec
 import structlog
 import uuid_utils
 
 from minoots.domain.outcome import Answer, Heard, Retry, Verdict, judge
-from minoots.domain.retry import RetryPolicy
+from minoots.orchestrator.policy import policy_of
 from minoots.store import acks
 from minoots.store.acks import Unconfirmed
 from minoots.store.database import ROW_ERRORS, Database, describe_refusal
@@ -19,8 +18,6 @@ log = structlog.get_logger("minoots.orchestrator")
 
 BATCH = 100
 INTERVAL_S = 0.25
-
-_policy = msgspec.json.Decoder(RetryPolicy | None)
 
 
 class Overdue:
@@ -72,18 +69,14 @@ class Overdue:
         if one.status == "awaiting":
             return Verdict("confirmed") if one.ack_outcome == "done" else Verdict("awaiting")
         attempts = max(one.lease.charged_count + 1, 1)
-        verdict = judge(Retry(one.reason, Answer()), attempts, one.age, _policy_of(one), self._rng)
+        verdict = judge(
+            Retry(one.reason, Answer()),
+            attempts,
+            one.age,
+            policy_of(one.retry_policy, one.lease.key.timer_id),
+            self._rng,
+        )
         return replace(verdict, reason=verdict.reason or one.reason)
-
-
-def _policy_of(one: Unconfirmed) -> RetryPolicy:
-    """The bundle's, else the default; also where a row from before some rule has one that cannot be read."""
-    if one.retry_policy is not None:
-        try:
-            return _policy.decode(one.retry_policy) or RetryPolicy()
-        except msgspec.DecodeError:
-            log.warning("orchestrator.policy_unreadable", timer_id=str(one.lease.key.timer_id))
-    return RetryPolicy()
 
 
 def _tell(result: Result) -> None:

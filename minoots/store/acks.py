@@ -18,7 +18,7 @@ import msgspec
 from minoots.domain.ack import Acknowledgement, AckState, AckStep
 from minoots.domain.firing import Delivery
 from minoots.store.database import Connection, Database
-from minoots.store.deliveries import DeliveryKey
+from minoots.store.deliveries import DeliveryKey, key_columns
 
 _delivery = msgspec.json.Decoder(Delivery)
 
@@ -230,14 +230,14 @@ async def find_due(db: Database, connection: Connection, limit: int) -> list[Del
 
 async def mark_overdue(db: Database, connection: Connection, keys: Sequence[DeliveryKey]) -> None:
     """Say of those that were not heard, or failed, that they are overdue, with their events."""
-    await connection.execute(db.sql(_MARK_OVERDUE), *_columns(keys))
+    await connection.execute(db.sql(_MARK_OVERDUE), *key_columns(keys))
 
 
 async def take(
     db: Database, connection: Connection, keys: Sequence[DeliveryKey], lease_ids: Sequence[UUID]
 ) -> list[Unconfirmed]:
     """Take these for `record_results`; those that somebody has moved on meanwhile are left out."""
-    rows = await connection.fetch(db.sql(_TAKE), *_columns(keys), list(lease_ids))
+    rows = await connection.fetch(db.sql(_TAKE), *key_columns(keys), list(lease_ids))
     return [
         Unconfirmed(
             # What `record_results` counts is an attempt more than there were; this one is counted already.
@@ -258,7 +258,3 @@ async def seconds_to_next(db: Database, connection: Connection) -> float | None:
     """Seconds until the next deadline, negative when one has passed; None when nobody is awaited."""
     seconds: float | None = await connection.fetchval(db.sql(_SECONDS_TO_NEXT))
     return seconds
-
-
-def _columns(keys: Sequence[DeliveryKey]) -> tuple[list[UUID], list[int], list[str]]:
-    return [k.timer_id for k in keys], [k.occurrence for k in keys], [k.action_id for k in keys]

@@ -10,7 +10,7 @@ import msgspec
 
 from minoots.domain.dead_letter import DeadLetter, Place, Wanted
 from minoots.store.database import Connection, Database
-from minoots.store.deliveries import DeliveryKey
+from minoots.store.deliveries import DeliveryKey, key_columns
 
 _letter = msgspec.json.Decoder(DeadLetter)
 
@@ -177,7 +177,7 @@ async def redrive(
 
     Nothing is due before now. How many were opened, with the dead escalations that belong to them.
     """
-    columns = _columns(keys)
+    columns = key_columns(keys)
     await connection.execute(db.sql(_LOCK_FIRINGS), tenant_id, *columns[:2])
     rows = await connection.fetch(db.sql(_REDRIVE), tenant_id, *columns, first_at, timedelta(seconds=apart_s))
     return len(rows)
@@ -187,16 +187,12 @@ async def read_standings(
     db: Database, connection: Connection, tenant_id: str, keys: Sequence[DeliveryKey]
 ) -> list[Standing]:
     """What there is of each of them, in their order."""
-    rows: list[Any] = await connection.fetch(db.sql(_STATUSES), tenant_id, *_columns(keys))
+    rows: list[Any] = await connection.fetch(db.sql(_STATUSES), tenant_id, *key_columns(keys))
     return [Standing(*row) for row in rows]
 
 
 def _meant(tenant_id: str, wanted: Wanted) -> tuple[str, UUID | None, *tuple[Any, ...]]:
     return tenant_id, wanted.timer_id, wanted.kind, wanted.lane, wanted.reason, wanted.since, wanted.until
-
-
-def _columns(keys: Sequence[DeliveryKey]) -> tuple[list[UUID], list[int], list[str]]:
-    return [k.timer_id for k in keys], [k.occurrence for k in keys], [k.action_id for k in keys]
 
 
 def _place(after: Place | None) -> tuple[Any, ...]:

@@ -240,7 +240,7 @@ async def lock_places(
 
 async def set_next(db: Database, connection: Connection, keys: Sequence[DeliveryKey], *, is_due: bool) -> None:
     """Make unleased deliveries due now, or let them wait for a place (no instant at all)."""
-    await connection.execute(db.sql(_SET_NEXT), *_columns(keys), is_due)
+    await connection.execute(db.sql(_SET_NEXT), *key_columns(keys), is_due)
 
 
 async def lease(
@@ -252,14 +252,14 @@ async def lease(
     `hold_places`: which of them are counted against limits that were set for their lanes.
     """
     rows = await connection.fetch(
-        db.sql(_LEASE), *_columns(keys), list(lease_ids), node, timeout_ms, margin_ms, hold_places
+        db.sql(_LEASE), *key_columns(keys), list(lease_ids), node, timeout_ms, margin_ms, hold_places
     )
     return [Lease(row[0], DeliveryKey(*row[1:4]), *row[4:]) for row in rows]
 
 
 async def abandon(db: Database, connection: Connection, keys: Sequence[DeliveryKey]) -> None:
     """End deliveries whose timer or firing is gone."""
-    await connection.execute(db.sql(_ABANDON), *_columns(keys))
+    await connection.execute(db.sql(_ABANDON), *key_columns(keys))
 
 
 async def postpone_first(db: Database, connection: Connection, lane: LaneKey) -> DeliveryKey | None:
@@ -272,11 +272,12 @@ async def renew(db: Database, connection: Connection, leases: Sequence[tuple[Lea
     """Move the end of leases that are still held to at least so far from now."""
     await connection.execute(
         db.sql(_RENEW),
-        *_columns([held.key for held, _ in leases]),
+        *key_columns([held.key for held, _ in leases]),
         [held.lease_id for held, _ in leases],
         [span for _, span in leases],
     )
 
 
-def _columns(keys: Sequence[DeliveryKey]) -> tuple[list[UUID], list[int], list[str]]:
+def key_columns(keys: Sequence[DeliveryKey]) -> tuple[list[UUID], list[int], list[str]]:
+    """As the arrays that a statement takes."""
     return [k.timer_id for k in keys], [k.occurrence for k in keys], [k.action_id for k in keys]
