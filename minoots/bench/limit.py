@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 from minoots.bench.figures import Result
-from minoots.bench.loading import BALLAST_DAYS, CHUNK, LABELS, METADATA, NOWHERE, checkpoint, webhook
+from minoots.bench.loading import BALLAST_DAYS, CHUNK, GROWING_ID, LABELS, METADATA, NOWHERE, checkpoint, webhook
 from minoots.bench.servers import Installation
 from minoots.bench.stage import Stage
 
@@ -31,15 +31,15 @@ select json_build_object(
         'id', minoots.uuid7(), 'tenant_id', 'bench-0', 'name', 'measured', 'requested_by', 'minoots bench',
         'status', 'fired', 'created_at', minoots.now(), 'fire_at', minoots.now(), 'fired_at', minoots.now(),
         'metadata', $2::jsonb, 'labels', $3::jsonb, 'action_bundle', $1::jsonb,
-        'occurrence', 1, 'version', 2))),
+        'occurrence', 1, 'missed', 0, 'version', 2))),
     'firing', minoots.firing_json(jsonb_populate_record(null::minoots.firings, jsonb_build_object(
         'tenant_id', 'bench-0', 'timer_id', minoots.uuid7(), 'occurrence', 1, 'status', 'dispatching',
         'nominal_at', minoots.now(), 'due_at', minoots.now(), 'fired_at', minoots.now()))))::text
 """
 
-_LOAD = """
+_LOAD = f"""
 insert into minoots.limit_timers (id, due_at, event)
-select minoots.uuid7(), now() + $3::interval + $4::interval * random(), $5::json from generate_series($1::int, $2::int)
+select {GROWING_ID}, now() + $3::interval + $4::interval * random(), $5::json from generate_series($1::int, $2::int) n
 """
 
 _CLAIM = """

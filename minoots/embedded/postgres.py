@@ -31,6 +31,8 @@ _SETTINGS: Final[Mapping[str, str]] = {
     "max_connections": "200",
     "shared_buffers": "128MB",
     "max_wal_size": "2GB",
+    # What a checkpoint frees is written again instead of new files, which have to be filled with zeros first.
+    "min_wal_size": "1GB",
     # Two batches of firings are 4 MiB of it: with as much room, or less, the second waits for the first one's disk.
     "wal_buffers": "16MB",
     "jit": "off",

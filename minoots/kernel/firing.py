@@ -80,11 +80,10 @@ class Kernel:
             if seconds is None or seconds > 0:
                 return self._rest(seconds)
         self._is_due = False
-        done = await self.run_once()
-        self.is_behind = done.claimed == self._batch
-        if self.is_behind:
-            self._is_due = True
-            await self._drain()
+        done = Round(0, 0) if self.is_behind else await self.run_once()
+        if self.is_behind or done.claimed == self._batch:
+            self._is_due = self.is_behind = True
+            self.is_behind = await self._drain()
             return 0.0
         if done.claimed:
             self._interval_s = INTERVAL_S
@@ -103,20 +102,22 @@ class Kernel:
         self._interval_s = min(self._interval_s * INTERVAL_GROWTH, INTERVAL_MOST_S) if far else INTERVAL_S
         return self._interval_s if seconds is None else min(self._interval_s, seconds)
 
-    async def _drain(self) -> None:
-        """Batches side by side, until one comes back short."""
+    async def _drain(self) -> bool:
+        """Batches side by side, until one comes back short; whether time was up before."""
         until = self._clock.monotonic() + DRAIN_S
         lanes = [asyncio.ensure_future(self._drain_lane(until)) for _ in range(LANES)]
         try:
-            await asyncio.gather(*lanes)
+            return all(await asyncio.gather(*lanes))
         finally:
             for lane in lanes:
                 lane.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
 
-    async def _drain_lane(self, until: float) -> None:
-        while (await self.run_once()).claimed == self._batch and self._clock.monotonic() < until:
-            pass
+    async def _drain_lane(self, until: float) -> bool:
+        while (await self.run_once()).claimed == self._batch:
+            if self._clock.monotonic() >= until:
+                return True
+        return False
 
     async def run_once(self) -> Round:
         """Claim and fire one batch behind the mark; the mark moves only after the commit."""

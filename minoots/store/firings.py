@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -41,7 +42,7 @@ fired as (
       from claimed c
      where t.id = c.id and t.status = 'scheduled' and t.schedule is null
  returning t.id, t.tenant_id, t.occurrence, t.version, t.fire_at, t.action_bundle, t.agent_binding, t.traceparent,
-           c.due_at, c.event_id, minoots.timer_json(t) as shown,
+           c.due_at, c.event_id, minoots.timer_text(t) as shown,
            (coalesce(jsonb_array_length(t.action_bundle -> 'actions'), 0)
             + case when t.agent_binding is null
                      or coalesce(t.action_bundle @? '$.actions[*] ? (@.kind == "agent_prompt")', false)
@@ -52,7 +53,7 @@ firing as (
     select f.tenant_id, f.id, f.occurrence, case when f.actions = 0 then 'settled' else 'dispatching' end,
            f.fire_at, f.due_at, case when f.actions = 0 then minoots.now() end, f.actions, f.version, f.event_id
       from fired f
- returning x.timer_id, minoots.firing_json(x) as shown),
+ returning x.timer_id, minoots.firing_text(x) as shown),
 -- its actions in the bundle's order, the agent binding last
 action as (
     select f.tenant_id, f.id, f.occurrence, f.actions, f.action_bundle ->> 'concurrency' as concurrency,
@@ -80,7 +81,7 @@ delivery as (
 event as (
     insert into minoots.outbox (tenant_id, timer_id, event_id, kind, traceparent, data)
     select f.tenant_id, f.id, f.event_id, 'timer.fired', f.traceparent,
-           json_build_object('timer', f.shown, 'firing', x.shown)
+           concat('{"timer" : ', f.shown, ', "firing" : ', x.shown, '}')::json
       from fired f join firing x on x.timer_id = f.id
      where (select events from settings))
 """
@@ -96,11 +97,14 @@ _FIRE = _GIVEN + _WRITES + _COUNT
 
 # The way of nearly every timer: claimed and fired by one statement, which is a transaction of its own. A process that
 # is stopped, cut off or killed in the middle of it holds no lock: the server ends it. It answers the next instant too.
+#
+# The mark comes in through sub-selects and the limit is a part of the text: the planner can tell no call from another
+# then, and plans once. From the values themselves it would make a new plan at every call, for 1 ms.
 _DUE = """
 with due as (
     select id, due_at, schedule is not null as recurs from minoots.timers
-     where due_at <= minoots.now() and (due_at, id) > ($2, $3)
-     order by due_at, id limit $1
+     where due_at <= minoots.now() and (due_at, id) > ((select $1::timestamptz), (select $2::uuid))
+     order by due_at, id limit :limit
        for no key update skip locked),
 -- as arrays, of which the planner expects few: of the limit's rows it may expect a tenth of the table, and scan it all
 -- one random id for all, and a count in its last 24 bits: Postgres takes 1 us to make each of them up
@@ -123,6 +127,13 @@ select (select count(*) from claimed) as claimed, (select count(*) from fired) a
 
 _FIRE_DUE = _DUE + _WRITES + _ANSWER
 
+
+@lru_cache
+def fire_due_statement(limit: int) -> str:
+    """Claim and fire up to so many."""
+    return _FIRE_DUE.replace(":limit", str(limit))
+
+
 # A row that cannot be fired must not fail again here: nothing of it is computed with, and its version may be the last.
 _FAIL = """
 with failed as (
@@ -139,7 +150,7 @@ select tenant_id, id, 'timer.failed', traceparent, json_build_object('timer', sh
 # The next instant worth waking for: seconds from now, negative when something is due.
 _PEEK = """
 select extract(epoch from due_at - minoots.now())::float8 from minoots.timers
- where due_at is not null and (due_at, id) > ($1, $2) order by due_at, id limit 1
+ where due_at is not null and (due_at, id) > ((select $1::timestamptz), (select $2::uuid)) order by due_at, id limit 1
 """
 
 _LIST = """
@@ -195,7 +206,7 @@ async def fire_due(db: Database, connection: Connection, mark: Mark, limit: int)
 
     Rows that others hold are passed by.
     """
-    row = await connection.fetchrow(db.sql(_FIRE_DUE), limit, mark.due_at, mark.id)
+    row = await connection.fetchrow(db.sql(fire_due_statement(limit)), mark.due_at, mark.id)
     assert row is not None, "the installation has its row"
     is_any = row["claimed"] > 0
     return Fired(

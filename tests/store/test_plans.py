@@ -139,7 +139,7 @@ async def test_firing_finds_its_timers_by_key(db: Database, explaining: Explaini
 async def test_claiming_and_firing_in_one_reads_its_batch_and_the_next_instant(
     db: Database, explaining: Explaining, plain: Sql
 ) -> None:
-    await explaining.fetch(db.sql(firings._FIRE_DUE), 50, START.due_at, START.id)
+    await explaining.fetch(db.sql(firings.fire_due_statement(50)), START.due_at, START.id)
     assert explaining.plan.scanned == set()
     assert explaining.plan.indexes == {"timers_due", "timers_pkey", "installation_pkey"}
     # Each row once to claim it and once to change it.
@@ -148,10 +148,23 @@ async def test_claiming_and_firing_in_one_reads_its_batch_and_the_next_instant(
 
 
 async def test_firing_when_nothing_is_due_touches_next_to_nothing(db: Database, explaining: Explaining) -> None:
-    await explaining.fetch(db.sql(firings._FIRE_DUE), 500, datetime.now(UTC) + timedelta(minutes=1), UUID(int=0))
+    later = datetime.now(UTC) + timedelta(minutes=1)
+    await explaining.fetch(db.sql(firings.fire_due_statement(500)), later, UUID(int=0))
     assert explaining.plan.scanned == set()
     assert explaining.plan.read <= 1
     assert explaining.plan.pages <= 20
+
+
+async def test_the_statements_of_steady_firing_are_planned_once(db: Database, plain: Sql) -> None:
+    """Postgres tries five plans for the values given, and goes on to make them while they look cheaper."""
+    for round_ in range(12):
+        mark = Mark(BEGINNING + timedelta(days=round_ * 2000), UUID(int=0))
+        await firings.fire_due(db, plain, mark, 2)
+        await firings.seconds_to_next(db, plain, mark)
+    planned = await plain.fetch(
+        "select custom_plans, generic_plans from pg_prepared_statements where custom_plans + generic_plans = 12"
+    )
+    assert [(row["custom_plans"], row["generic_plans"]) for row in planned] == [(5, 7), (5, 7)]
 
 
 async def test_a_long_transaction_elsewhere_costs_a_claim_behind_its_mark_nothing(
