@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 from minoots.bench.figures import Result
-from minoots.bench.loading import BALLAST_DAYS, CHUNK, GROWING_ID, LABELS, METADATA, NOWHERE, checkpoint, webhook
+from minoots.bench.loading import BALLAST_DAYS, CHUNK, LABELS, METADATA, NOWHERE, checkpoint, webhook, with_growing_ids
 from minoots.bench.servers import Installation
 from minoots.bench.stage import Stage
 
@@ -37,9 +37,9 @@ select json_build_object(
         'nominal_at', minoots.now(), 'due_at', minoots.now(), 'fired_at', minoots.now()))))::text
 """
 
-_LOAD = f"""
+_LOAD = """
 insert into minoots.limit_timers (id, due_at, event)
-select {GROWING_ID}, now() + $3::interval + $4::interval * random(), $5::json from generate_series($1::int, $2::int) n
+select :growing_id, now() + $3::interval + $4::interval * random(), $5::json from generate_series($1::int, $2::int) n
 """
 
 _CLAIM = """
@@ -101,7 +101,9 @@ async def load(stage: Stage, made: Installation, parameters: LimitParameters) ->
         for count, begin, span, body in (waiting, (parameters.timers, -2 * hour, hour, event)):
             for start in range(0, count, CHUNK):
                 end = min(start + CHUNK, count)
-                await connection.execute(made.sql(_LOAD), start, end - 1, begin, span, body, timeout=600)
+                await connection.execute(
+                    made.sql(with_growing_ids(_LOAD)), start, end - 1, begin, span, body, timeout=600
+                )
                 done += end - start
                 stage.bar.at(done)
         await connection.execute(f'vacuum (analyze) "{made.schema}".limit_timers', timeout=600)

@@ -20,21 +20,21 @@ BALLAST_DAYS = 30
 METADATA = json.dumps({"orderId": "A-1007", "note": "remind the customer " * 4})
 LABELS = json.dumps({"team": "billing", "source": "bench"})
 
-# Ids of a statement are made at one instant and would lie in the index at random. Timers come in one after the other, so
-# that theirs grow; here by a millisecond every fifty.
-GROWING_ID = """(
+# Ids of a statement are made at one instant and would lie in the index at random. Timers come in one after the other,
+# so that theirs grow; here by a millisecond every fifty.
+_GROWING_ID = """(
     select (substr(h, 1, 8) || '-' || substr(h, 9, 4) || substr(minoots.uuid7()::text, 14))::uuid
       from lpad(to_hex((extract(epoch from minoots.now()) * 1000)::bigint + n / 50), 12, '0') as h)"""
 
 # The values that all rows share are brought to their domains once: checking a bundle a row would take most of the time.
-_TIMERS = f"""
+_TIMERS = """
 with shape as materialized (
     select nth - 1 as nth, bundle::minoots.action_bundle as bundle
       from unnest($7::jsonb[]) with ordinality as u(bundle, nth)),
 alike as materialized (
     select $8::jsonb::minoots.metadata as metadata, $9::jsonb::minoots.labels as labels)
 insert into minoots.timers (id, tenant_id, name, requested_by, created_at, fire_at, metadata, labels, action_bundle)
-select {GROWING_ID}, $5 || '-' || n % $6, 'measured', 'minoots bench', least(minoots.now(), $3::timestamptz),
+select :growing_id, $5 || '-' || n % $6, 'measured', 'minoots bench', least(minoots.now(), $3::timestamptz),
        $3::timestamptz + $4::interval * random(), alike.metadata, alike.labels, shape.bundle
   from generate_series($1::int, $2::int) n join shape on shape.nth = n / $6 % cardinality($7::jsonb[]) cross join alike
 """
@@ -72,7 +72,12 @@ async def load_timers(made: Installation, cohort: Cohort, told: Callable[[int], 
     metadata, labels = (None, "{}") if cohort.is_slim else (METADATA, LABELS)
     bundles = [webhook(url) for url in cohort.destinations]
     given = (cohort.start, cohort.span, cohort.tenant, cohort.tenants, bundles, metadata, labels)
-    await _in_chunks(made, made.sql(_TIMERS), cohort.count, given, told)
+    await _in_chunks(made, made.sql(with_growing_ids(_TIMERS)), cohort.count, given, told)
+
+
+def with_growing_ids(statement: str) -> str:
+    """The statement with an expression in the place of `:growing_id`, over a series `n`."""
+    return statement.replace(":growing_id", _GROWING_ID)
 
 
 async def _in_chunks(
