@@ -23,9 +23,10 @@ INTERVAL_MOST_S = 0.25
 INTERVAL_GROWTH = 1.15
 
 # A backlog is fired by this many batches side by side: while one waits for the disk, the other computes. So long at a
-# time, then it is looked anew.
+# time, then it is looked anew. What is late by this much is taken for one, before a batch has come back full.
 LANES = 2
 DRAIN_S = 1.0
+BEHIND_S = 0.5
 
 # The full scan: how often at most, and how much of the time it may take.
 SCAN_EVERY_S = 1.0
@@ -74,15 +75,17 @@ class Kernel:
 
     async def tick(self) -> float:
         """Fire what is due, a backlog for a second at most; seconds until the next look."""
+        is_late = self.is_behind
         if not self._is_due:
             async with self._db.connection() as connection:
                 seconds = await firings.seconds_to_next(self._db, connection, self._water.mark)
             if seconds is None or seconds > 0:
                 return self._rest(seconds)
+            is_late = seconds < -BEHIND_S
         self._is_due = False
-        done = Round(0, 0) if self.is_behind else await self.run_once()
-        if self.is_behind or done.claimed == self._batch:
-            self._is_due = self.is_behind = True
+        done = Round(0, 0) if is_late else await self.run_once()
+        if is_late or done.claimed == self._batch:
+            self._is_due = True
             self.is_behind = await self._drain()
             return 0.0
         if done.claimed:
@@ -115,6 +118,7 @@ class Kernel:
 
     async def _drain_lane(self, until: float) -> bool:
         while (await self.run_once()).claimed == self._batch:
+            self.is_behind = True
             if self._clock.monotonic() >= until:
                 return True
         return False

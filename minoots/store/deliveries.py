@@ -105,9 +105,9 @@ select l.tenant_id, l.timer_id, l.occurrence, l.action_id, l.kind, l.lane, l.gat
        minoots.now() - coalesce(l.opened_at, f.fired_at) as age,
        -- mostly nothing has changed since it fired, and to put that back costs as much as all the rest
        case when t.version = f.timer_version and t.status = 'fired' and f.timer_shown is null
-            then minoots.timer_json(t) else minoots.timer_as_fired(t, f) end::text as timer,
-       case when f.status = 'dispatching' then minoots.firing_json(f)
-            else minoots.firing_as_fired(f) end::text as firing,
+            then minoots.timer_text(t) else minoots.timer_as_fired(t, f)::text end as timer,
+       case when f.status = 'dispatching' then minoots.firing_text(f)
+            else minoots.firing_as_fired(f)::text end as firing,
        f.event_id, minoots.iso(f.fired_at) as fired_at, t.traceparent,
        l.redrives, l.charged_count, l.escalates_after, l.ack_timeout_ms
   from leased l join minoots.firings f using (timer_id, occurrence) join minoots.timers t on t.id = l.timer_id

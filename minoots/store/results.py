@@ -60,7 +60,7 @@ ended as (
  returning d.tenant_id, d.timer_id, d.occurrence, d.action_id, d.position, d.status, d.attempt_count, d.leased_at,
            d.leased_by, r.outcome, r.status_code, r.error, r.excerpt, r.duration_ms,
            case when d.status = 'overdue' then minoots.overdue_reason(d) else r.reason end as reason,
-           minoots.delivery_json(d) as shown),
+           minoots.delivery_text(d) as shown),
 tried as (
     insert into minoots.attempts (tenant_id, timer_id, occurrence, action_id, attempt, started_at, duration_ms, outcome,
                              status_code, error, excerpt, node)
@@ -81,7 +81,7 @@ firing as (
       from counted c
      where f.timer_id = c.timer_id and f.occurrence = c.occurrence and f.status = 'dispatching'
  returning f.timer_id, f.occurrence, f.status, f.is_scheduled is not null as recurs, c.reason,
-           minoots.firing_json(f) as shown),
+           minoots.firing_text(f) as shown),
 -- of a recurring timer: its firing is open no longer, for whileRunning and for its end
 closed as (
     delete from minoots.open_firings o using firing f
@@ -118,7 +118,7 @@ timer as (
                     order by d.position limit 1), 'gave up'), 1000) end
       from firing f
      where t.id = f.timer_id and t.occurrence = f.occurrence and f.status <> 'dispatching' and t.status = 'fired'
- returning t.id, t.tenant_id, t.traceparent, t.status, t.failure_reason, minoots.timer_json(t) as shown,
+ returning t.id, t.tenant_id, t.traceparent, t.status, t.failure_reason, minoots.timer_text(t) as shown,
            f.shown as firing),
 event as (
     insert into minoots.outbox (tenant_id, timer_id, kind, traceparent, data)
@@ -126,17 +126,20 @@ event as (
       from (select e.tenant_id, e.timer_id, t.traceparent, 0 as step, e.position,
                    'delivery.' || case e.status when 'pending' then 'retrying' when 'awaiting' then 'delivered'
                                                 else e.status end as kind,
-                   json_build_object('timer', minoots.timer_json(t), 'firing', minoots.firing_json(f),
-                                     'delivery', e.shown, 'reason', coalesce(e.reason, e.error)) as data
+                   concat('{"timer" : ', minoots.timer_text(t), ', "firing" : ', minoots.firing_text(f),
+                          ', "delivery" : ', e.shown,
+                          ', "reason" : ', coalesce(to_json(coalesce(e.reason, e.error)), 'null'), '}')::json as data
               from ended e join minoots.timers t on t.id = e.timer_id
               join minoots.firings f on f.timer_id = e.timer_id and f.occurrence = e.occurrence
              union all
             select tenant_id, id, traceparent, 1, 0, 'timer.' || status,
-                   json_build_object('timer', shown, 'firing', firing, 'reason', failure_reason)
+                   concat('{"timer" : ', shown, ', "firing" : ', firing,
+                          ', "reason" : ', coalesce(to_json(failure_reason), 'null'), '}')::json
               from timer
              union all
             select t.tenant_id, t.id, t.traceparent, 1, f.occurrence, 'timer.' || f.status,
-                   json_build_object('timer', minoots.timer_json(t), 'firing', f.shown, 'reason', f.reason)
+                   concat('{"timer" : ', minoots.timer_text(t), ', "firing" : ', f.shown,
+                          ', "reason" : ', coalesce(to_json(f.reason), 'null'), '}')::json
               from firing f join minoots.timers t on t.id = f.timer_id where f.recurs and f.status <> 'dispatching'
              union all
             select tenant_id, id, traceparent, 2, 0, 'timer.paused',
