@@ -32,12 +32,12 @@ async def run(stage: Stage, parameters: FireParameters) -> Result:
     """
     before = await _limit(stage, parameters)
     result = await _fire(stage, parameters, hold_xmin=False)
-    after = await _limit(stage, parameters)
     if parameters.hold_xmin:
         free = result.per_second
         result = await _fire(stage, parameters, hold_xmin=True)
         held = result.per_second
         result = with_figures(result, free_per_second=free, hold_ratio=held / free if held and free else None)
+    after = await _limit(stage, parameters)
     if before and after:
         bound = (before + after) / 2
         ratio = result.per_second / bound if result.per_second else None

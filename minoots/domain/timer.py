@@ -72,7 +72,7 @@ class NewTimer:
 
 
 class Timer(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
-    """A timer as it is shown: decoded from what `minoots.timer_json` writes, the one place of its shape."""
+    """A timer as it is shown: decoded from what `minoots.timer_text` writes, the one place of its shape."""
 
     id: UUID
     tenant_id: str

@@ -70,6 +70,8 @@ class Kernel:
         self._water = LowWater()
         self._is_due = False
         self._interval_s = INTERVAL_S
+        # The table's, so that statements are planned anew as it grows.
+        self._size = 0
         # Whether more is due than one batch takes: what shares the machine may give way meanwhile.
         self.is_behind = False
 
@@ -78,16 +80,19 @@ class Kernel:
         is_late = self.is_behind
         if not self._is_due:
             async with self._db.connection() as connection:
-                seconds = await firings.seconds_to_next(self._db, connection, self._water.mark)
+                seconds = await firings.seconds_to_next(self._db, connection, self._water.mark, self._size)
             if seconds is None or seconds > 0:
                 return self._rest(seconds)
             is_late = seconds < -BEHIND_S
         self._is_due = False
         done = Round(0, 0) if is_late else await self.run_once()
         if is_late or done.claimed == self._batch:
-            self._is_due = True
-            self.is_behind = await self._drain()
-            return 0.0
+            self.is_behind = done.claimed == self._batch
+            done, self.is_behind = await self._drain()
+            self._is_due = done.claimed > 0
+            self._interval_s = INTERVAL_S
+            # What is late and could not be claimed is held by somebody.
+            return 0.0 if self._is_due else INTERVAL_S
         if done.claimed:
             self._interval_s = INTERVAL_S
             return self._rest(done.next_s)
@@ -105,23 +110,29 @@ class Kernel:
         self._interval_s = min(self._interval_s * INTERVAL_GROWTH, INTERVAL_MOST_S) if far else INTERVAL_S
         return self._interval_s if seconds is None else min(self._interval_s, seconds)
 
-    async def _drain(self) -> bool:
-        """Batches side by side, until one comes back short; whether time was up before."""
+    async def _drain(self) -> tuple[Round, bool]:
+        """Batches side by side, until one comes back short: what they did, and whether time was up before."""
         until = self._clock.monotonic() + DRAIN_S
         lanes = [asyncio.ensure_future(self._drain_lane(until)) for _ in range(LANES)]
         try:
-            return all(await asyncio.gather(*lanes))
+            ended = await asyncio.gather(*lanes)
         finally:
             for lane in lanes:
                 lane.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
+        done = Round(sum(each.claimed for each, _ in ended), sum(each.fired for each, _ in ended))
+        return done, all(is_time_up for _, is_time_up in ended)
 
-    async def _drain_lane(self, until: float) -> bool:
-        while (await self.run_once()).claimed == self._batch:
+    async def _drain_lane(self, until: float) -> tuple[Round, bool]:
+        claimed = fired = 0
+        while True:
+            done = await self.run_once()
+            claimed, fired = claimed + done.claimed, fired + done.fired
+            if done.claimed < self._batch:
+                return Round(claimed, fired), False
             self.is_behind = True
             if self._clock.monotonic() >= until:
-                return True
-        return False
+                return Round(claimed, fired), True
 
     async def run_once(self) -> Round:
         """Claim and fire one batch behind the mark; the mark moves only after the commit."""
@@ -148,6 +159,7 @@ class Kernel:
         """
         async with self._db.connection() as connection:
             self._water.keep_up_with(await installation.current_instant(self._db, connection))
+            self._size = await firings.size_of_timers(self._db, connection)
         done, first, _ = await self._fire_from(START)
         if first is not None and done.claimed == self._batch and first < self._water.mark:
             self._water.lower(Mark(first.due_at, START.id))
@@ -158,7 +170,7 @@ class Kernel:
         try:
             async with self._db.connection() as connection:
                 began = self._clock.monotonic()
-                batch = await firings.fire_due(self._db, connection, mark, self._batch)
+                batch = await firings.fire_due(self._db, connection, mark, self._batch, self._size)
             first, last = batch.first, batch.last
             # It was counted from the statement's beginning.
             next_s = None if batch.next_s is None else batch.next_s - (self._clock.monotonic() - began)

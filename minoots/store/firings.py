@@ -99,13 +99,15 @@ _FIRE = _GIVEN + _WRITES + _COUNT
 # is stopped, cut off or killed in the middle of it holds no lock: the server ends it. It answers the next instant too.
 #
 # The mark comes in through sub-selects and the limit is a part of the text: the planner can tell no call from another
-# then, and plans once. From the values themselves it would make a new plan at every call, for 1 ms.
+# then, and plans once. From the values themselves it would make a new plan at every call, for 1 ms. What it plans while
+# the table is empty would read all of it ever after. So the text tells how large it is: a new text is a new plan.
 _DUE = """
 with due as (
     select id, due_at, schedule is not null as recurs from minoots.timers
      where due_at <= minoots.now() and (due_at, id) > ((select $1::timestamptz), (select $2::uuid))
      order by due_at, id limit :limit
        for no key update skip locked),
+-- a table of about :size pages
 -- as arrays, of which the planner expects few: of the limit's rows it may expect a tenth of the table, and scan it all
 -- one random id for all, and a count in its last 24 bits: Postgres takes 1 us to make each of them up
 claimed as materialized (
@@ -129,9 +131,9 @@ _FIRE_DUE = _DUE + _WRITES + _ANSWER
 
 
 @lru_cache
-def fire_due_statement(limit: int) -> str:
-    """Claim and fire up to so many."""
-    return _FIRE_DUE.replace(":limit", str(limit))
+def fire_due_statement(limit: int, size: int = 0) -> str:
+    """Claim and fire up to so many; `size` is the table's, as `size_of_timers` tells it."""
+    return _FIRE_DUE.replace(":limit", str(limit)).replace(":size", f"4^{size}")
 
 
 # A row that cannot be fired must not fail again here: nothing of it is computed with, and its version may be the last.
@@ -149,9 +151,12 @@ select tenant_id, id, 'timer.failed', traceparent, json_build_object('timer', sh
 
 # The next instant worth waking for: seconds from now, negative when something is due.
 _PEEK = """
+-- a table of about :size pages
 select extract(epoch from due_at - minoots.now())::float8 from minoots.timers
  where due_at is not null and (due_at, id) > ((select $1::timestamptz), (select $2::uuid)) order by due_at, id limit 1
 """
+
+_SIZE = "select pg_relation_size('minoots.timers') / current_setting('block_size')::int8"
 
 _LIST = """
 select minoots.firing_json(f)::text from minoots.firings f
@@ -201,12 +206,12 @@ class Fired:
     next_s: float | None
 
 
-async def fire_due(db: Database, connection: Connection, mark: Mark, limit: int) -> Fired:
+async def fire_due(db: Database, connection: Connection, mark: Mark, limit: int, size: int = 0) -> Fired:
     """Claim and fire up to `limit` due timers after the mark, the longest due first, in one statement.
 
-    Rows that others hold are passed by.
+    Rows that others hold are passed by. `size` is the table's, as `size_of_timers` has told it a moment ago.
     """
-    row = await connection.fetchrow(db.sql(fire_due_statement(limit)), mark.due_at, mark.id)
+    row = await connection.fetchrow(db.sql(fire_due_statement(limit, size)), mark.due_at, mark.id)
     assert row is not None, "the installation has its row"
     is_any = row["claimed"] > 0
     return Fired(
@@ -217,6 +222,12 @@ async def fire_due(db: Database, connection: Connection, mark: Mark, limit: int)
         row["recurring"] or (),
         row["next_s"],
     )
+
+
+@lru_cache
+def peek_statement(size: int = 0) -> str:
+    """The next instant worth waking for."""
+    return _PEEK.replace(":size", f"4^{size}")
 
 
 async def claim_due(db: Database, connection: Connection, mark: Mark, limit: int) -> list[Mark]:
@@ -247,10 +258,16 @@ async def fail_timer(db: Database, connection: Connection, timer_id: UUID, reaso
     await connection.execute(db.sql(_FAIL), timer_id, reason)
 
 
-async def seconds_to_next(db: Database, connection: Connection, mark: Mark) -> float | None:
+async def seconds_to_next(db: Database, connection: Connection, mark: Mark, size: int = 0) -> float | None:
     """Seconds until the next timer after the mark is due: negative when one is; None when there is none."""
-    seconds: float | None = await connection.fetchval(db.sql(_PEEK), mark.due_at, mark.id)
+    seconds: float | None = await connection.fetchval(db.sql(peek_statement(size)), mark.due_at, mark.id)
     return seconds
+
+
+async def size_of_timers(db: Database, connection: Connection) -> int:
+    """How large the table of timers is: n for 4^n pages and up to four times as many."""
+    pages: int = await connection.fetchval(db.sql(_SIZE))
+    return pages.bit_length() // 2
 
 
 async def list_firings(

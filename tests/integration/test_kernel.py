@@ -13,7 +13,7 @@ import pytest
 from minoots.clock import SystemClock
 from minoots.embedded.nats import EmbeddedNats
 from minoots.errors import StoreUnavailable
-from minoots.kernel.firing import Kernel
+from minoots.kernel.firing import INTERVAL_S, Kernel
 from minoots.settings import Settings
 from minoots.store import firings
 from minoots.store.database import Connection, Database
@@ -193,6 +193,46 @@ async def test_a_backlog_is_fired_side_by_side_and_once(database: Database, sql:
     assert (kernel._water.mark.due_at, kernel._water.mark.id) == tuple(last), "the mark is at the end"
 
 
+async def test_what_is_late_is_taken_for_a_backlog_and_told_to_others_until_it_is_fired(
+    database: Database, sql: Sql
+) -> None:
+    """By two batches from the start: the first of them do not wait for each other."""
+    timers = await insert_timers(sql, 500, after_s=-60)
+    await sql.execute("update minoots.timers set created_at = fire_at")
+    kernel = kernel_of(database, batch=100)
+    seen: list[bool] = []
+    run_once = kernel.run_once
+
+    async def watched() -> Any:
+        done = await run_once()
+        seen.append(kernel.is_behind)
+        return done
+
+    kernel.run_once = watched  # type: ignore[method-assign]
+    assert await kernel.tick() == 0.0
+    await fired_exactly_once(sql, timers)
+    assert any(seen)
+    assert not kernel.is_behind
+
+
+async def test_a_late_row_that_somebody_holds_is_looked_at_once_an_interval(
+    database_url: str, database: Database, sql: Sql
+) -> None:
+    (timer,) = await insert_timers(sql, 1, after_s=-60)
+    await sql.execute("update minoots.timers set created_at = fire_at")
+    kernel = kernel_of(database)
+    holder = await asyncpg.connect(database_url)
+    try:
+        async with holder.transaction():
+            await holder.execute("select from minoots.timers where id = $1 for update", timer)
+            assert [await kernel.tick() for _ in range(6)] == [INTERVAL_S] * 6
+            assert not kernel.is_behind
+    finally:
+        await holder.close()
+    await kernel.scan_once()
+    await fired_exactly_once(sql, [timer])
+
+
 async def test_a_scan_that_fills_its_batch_lowers_the_mark(database: Database, sql: Sql) -> None:
     kernel = kernel_of(database, batch=5)
     late = await insert_timers(sql, 23, after_s=-3600)
@@ -215,8 +255,8 @@ async def test_the_mark_stays_where_it_was_when_the_transaction_is_lost(
         timers = await insert_timers(sql, 10)
         real = firings.fire_due
 
-        async def cut_off(db: Database, connection: Connection, mark: firings.Mark, limit: int) -> firings.Fired:
-            fired = await real(db, connection, mark, limit)
+        async def cut_off(db: Database, connection: Connection, *given: Any) -> firings.Fired:
+            fired = await real(db, connection, *given)
             await sql.fetchval("select pg_terminate_backend($1, 5000)", connection.get_server_pid())
             return fired
 

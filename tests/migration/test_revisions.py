@@ -39,6 +39,17 @@ SCRIPTS = ScriptDirectory.from_config(alembic_config(None, "minoots"))
 REVISIONS = [script.revision for script in reversed(list(SCRIPTS.walk_revisions()))]
 # What earlier revisions know of what tables_of is asked about.
 FOLDER = Path(SCRIPTS.versions)
+# Rows with all that has to be escaped or written in one form.
+AWKWARD = [
+    """update minoots.timers set name = coalesce(name, '') || e'"a" \\\\ b\\n\\tü €', requested_by = 'me "too"'""",
+    """insert into minoots.timers (tenant_id, name, fire_at, status, cancelled_at, cancel_reason, cancelled_by)
+       values ('demo', 'gone', minoots.now() + interval '1 h', 'cancelled', minoots.now(), e'no "more"\\n', 'ü')""",
+    """insert into minoots.timers (tenant_id, name, fire_at, duration_ms, metadata)
+       values ('demo:@-x', null, '2100-01-01', 5, '{"n": 1e300, "u": "\\u00fc\\n", "nested": [{}, [], null, 1.50]}')""",
+    "update minoots.deliveries set dead_reason = e'\"x\" \\\\ y\\n' where status = 'dead'",
+    """update minoots.deliveries set ack_outcome = 'done', ack_note = e'"n"\\nü', ack_result = '{"a": [1, "b"]}',
+                                     ack_at = minoots.now() where status = 'delivered'""",
+]
 
 
 @pytest.fixture
@@ -193,6 +204,24 @@ async def test_down_to_the_base_with_rows_is_not_in_the_way_of_a_new_beginning(d
     assert await count(sql, "true") == 0
     assert await count(sql, "events", "installation") == 1
     assert await count(sql, "true", "outbox_shards") == 8
+
+
+async def test_what_is_shown_of_a_row_has_not_changed_by_a_byte(database_url: str, sql: Sql) -> None:
+    """Every attempt sends the same body, also one that is made after an upgrade."""
+    await live(database_url, sql)
+    for statement in AWKWARD:
+        await sql.execute(statement)
+
+    async def shown() -> list[str]:
+        rows = []
+        for kind, table in (("timer", "timers"), ("firing", "firings"), ("delivery", "deliveries")):
+            rows += await sql.fetch(f"select minoots.{kind}_json(x)::text from minoots.{table} x order by 1")
+        return [row[0] for row in rows]
+
+    now = await shown()
+    assert len(now) > 8
+    await downgrade(database_url, "minoots", "0013")
+    assert await shown() == now
 
 
 async def test_a_revision_that_fails_leaves_nothing_of_itself(empty_url: str, empty: Sql) -> None:

@@ -167,6 +167,27 @@ async def test_the_statements_of_steady_firing_are_planned_once(db: Database, pl
     assert [(row["custom_plans"], row["generic_plans"]) for row in planned] == [(5, 7), (5, 7)]
 
 
+async def test_what_was_planned_while_the_table_was_empty_does_not_read_all_of_it_later(
+    database: Database, sql: Sql
+) -> None:
+    for _ in range(8):
+        assert (await firings.fire_due(database, sql, START, 50)).claimed == 0
+        await firings.seconds_to_next(database, sql, START)
+    await sql.execute(
+        """insert into minoots.timers (tenant_id, name, fire_at)
+           select 'demo', 'x', minoots.now() + g * interval '1 minute' from generate_series(0, 20000) g"""
+    )
+    size = await firings.size_of_timers(database, sql)
+    async with sql.transaction():
+        await firings.seconds_to_next(database, sql, START, size)
+        assert (await firings.fire_due(database, sql, START, 50, size)).fired == 1
+        read = await sql.fetchval(
+            """select seq_tup_read from pg_stat_xact_user_tables
+                where schemaname = 'minoots' and relname = 'timers'"""
+        )
+    assert read == 0
+
+
 async def test_a_long_transaction_elsewhere_costs_a_claim_behind_its_mark_nothing(
     database_url: str, sql: Sql, database: Database
 ) -> None:
