@@ -70,8 +70,8 @@ class Kernel:
         self._water = LowWater()
         self._is_due = False
         self._interval_s = INTERVAL_S
-        # The table's, so that statements are planned anew as it grows.
-        self._size = 0
+        # The table's, so that statements are planned anew as it grows; None: not looked yet.
+        self._size: int | None = None
         # Whether more is due than one batch takes: what shares the machine may give way meanwhile.
         self.is_behind = False
 
@@ -80,6 +80,8 @@ class Kernel:
         is_late = self.is_behind
         if not self._is_due:
             async with self._db.connection() as connection:
+                if self._size is None:
+                    self._size = await firings.size_of_timers(self._db, connection)
                 seconds = await firings.seconds_to_next(self._db, connection, self._water.mark, self._size)
             if seconds is None or seconds > 0:
                 return self._rest(seconds)
@@ -87,7 +89,7 @@ class Kernel:
         self._is_due = False
         done = Round(0, 0) if is_late else await self.run_once()
         if is_late or done.claimed == self._batch:
-            self.is_behind = done.claimed == self._batch
+            self.is_behind = self.is_behind or done.claimed == self._batch
             done, self.is_behind = await self._drain()
             self._is_due = done.claimed > 0
             self._interval_s = INTERVAL_S
@@ -170,7 +172,7 @@ class Kernel:
         try:
             async with self._db.connection() as connection:
                 began = self._clock.monotonic()
-                batch = await firings.fire_due(self._db, connection, mark, self._batch, self._size)
+                batch = await firings.fire_due(self._db, connection, mark, self._batch, self._size or 0)
             first, last = batch.first, batch.last
             # It was counted from the statement's beginning.
             next_s = None if batch.next_s is None else batch.next_s - (self._clock.monotonic() - began)

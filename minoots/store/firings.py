@@ -133,7 +133,7 @@ _FIRE_DUE = _DUE + _WRITES + _ANSWER
 @lru_cache
 def fire_due_statement(limit: int, size: int = 0) -> str:
     """Claim and fire up to so many; `size` is the table's, as `size_of_timers` tells it."""
-    return _FIRE_DUE.replace(":limit", str(limit)).replace(":size", f"4^{size}")
+    return _FIRE_DUE.replace(":limit", str(limit)).replace(":size", f"8^{size}")
 
 
 # A row that cannot be fired must not fail again here: nothing of it is computed with, and its version may be the last.
@@ -227,7 +227,7 @@ async def fire_due(db: Database, connection: Connection, mark: Mark, limit: int,
 @lru_cache
 def peek_statement(size: int = 0) -> str:
     """The next instant worth waking for."""
-    return _PEEK.replace(":size", f"4^{size}")
+    return _PEEK.replace(":size", f"8^{size}")
 
 
 async def claim_due(db: Database, connection: Connection, mark: Mark, limit: int) -> list[Mark]:
@@ -265,9 +265,9 @@ async def seconds_to_next(db: Database, connection: Connection, mark: Mark, size
 
 
 async def size_of_timers(db: Database, connection: Connection) -> int:
-    """How large the table of timers is: n for 4^n pages and up to four times as many."""
+    """How large the table of timers is: n for 8^n pages and up to eight times as many."""
     pages: int = await connection.fetchval(db.sql(_SIZE))
-    return pages.bit_length() // 2
+    return max(pages.bit_length() - 1, 0) // 3
 
 
 async def list_firings(
