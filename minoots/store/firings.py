@@ -156,7 +156,7 @@ select extract(epoch from due_at - minoots.now())::float8 from minoots.timers
  where due_at is not null and (due_at, id) > ((select $1::timestamptz), (select $2::uuid)) order by due_at, id limit 1
 """
 
-_SIZE = "select pg_relation_size('minoots.timers') / current_setting('block_size')::int8"
+_SIZE = "select pg_relation_size($1::text::regclass) / current_setting('block_size')::int8"
 
 _LIST = """
 select minoots.firing_json(f)::text from minoots.firings f
@@ -266,7 +266,7 @@ async def seconds_to_next(db: Database, connection: Connection, mark: Mark, size
 
 async def size_of_timers(db: Database, connection: Connection) -> int:
     """How large the table of timers is: n for 8^n pages and up to eight times as many."""
-    pages: int = await connection.fetchval(db.sql(_SIZE))
+    pages: int = await connection.fetchval(_SIZE, f'"{db.schema}".timers')
     return max(pages.bit_length() - 1, 0) // 3
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from minoots.clock import SystemClock
 from minoots.domain.json_text import read_json
 from minoots.domain.outcome import Answer, Delivered
 from minoots.domain.timer import NewTimer, TimerRequest, admit
 from minoots.embedded.ports import free_port
 from minoots.errors import StoreUnavailable
+from minoots.kernel.firing import Kernel
 from minoots.kernel.prune import Pruner
 from minoots.service.readiness import Readiness
 from minoots.service.timers import Timers
@@ -97,6 +99,14 @@ async def test_a_whole_life_in_one_leaves_the_other_as_it_was(other: Database, d
     lived = await contents(sql, OTHER)
     await live(database, sql)
     assert await contents(sql, OTHER) == lived
+
+
+async def test_a_kernel_looks_and_scans_in_its_own(other: Database, sql: Sql) -> None:
+    await sql.execute("""insert into "order".timers (tenant_id, name, fire_at) values ('demo', 'x', now())""")
+    kernel = Kernel(other, SystemClock(), 10)
+    await kernel.scan_once()
+    await kernel.tick()
+    assert await sql.fetchval('select count(*) from "order".firings') == 1
 
 
 async def test_one_goes_on_when_the_other_is_gone(other: Database, database: Database, sql: Sql) -> None:
