@@ -17,10 +17,10 @@ from tests.support.waiting import eventually
 
 # Scheduled wave by wave for as long as there is somebody to kill.
 TIMERS = 20_000
-WAVES = 40
+WAVES = 50
 WAVE_S = 1.0
 KILLS = 100
-ORCHESTRATORS = 4
+ORCHESTRATORS = 2
 FAILING = 0.3
 # An attempt that is lost is taken up again after this and the action's own time-out.
 MARGIN_MS = 500
