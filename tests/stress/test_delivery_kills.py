@@ -15,7 +15,7 @@ from tests.support.receiver import Receiver
 from tests.support.timers import Sql, bundle, count, webhook
 from tests.support.waiting import eventually
 
-# Scheduled wave by wave for as long as there is somebody to kill.
+# Scheduled wave by wave, so that most kills find something under way; how many did is counted.
 TIMERS = 20_000
 WAVES = 50
 WAVE_S = 1.0
