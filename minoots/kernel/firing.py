@@ -90,8 +90,8 @@ class Kernel:
         done = Round(0, 0) if is_late else await self.run_once()
         if is_late or done.claimed == self._batch:
             self.is_behind = self.is_behind or done.claimed == self._batch
-            done, self.is_behind = await self._drain()
-            self._is_due = done.claimed > 0
+            claimed, self.is_behind = await self._drain()
+            self._is_due = claimed > 0
             self._interval_s = INTERVAL_S
             # What is late and could not be claimed is held by somebody.
             return 0.0 if self._is_due else INTERVAL_S
@@ -112,8 +112,8 @@ class Kernel:
         self._interval_s = min(self._interval_s * INTERVAL_GROWTH, INTERVAL_MOST_S) if far else INTERVAL_S
         return self._interval_s if seconds is None else min(self._interval_s, seconds)
 
-    async def _drain(self) -> tuple[Round, bool]:
-        """Batches side by side, until one comes back short: what they did, and whether time was up before."""
+    async def _drain(self) -> tuple[int, bool]:
+        """Batches side by side, until one comes back short: how many were claimed, and whether time was up before."""
         until = self._clock.monotonic() + DRAIN_S
         lanes = [asyncio.ensure_future(self._drain_lane(until)) for _ in range(LANES)]
         try:
@@ -122,19 +122,18 @@ class Kernel:
             for lane in lanes:
                 lane.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
-        done = Round(sum(each.claimed for each, _ in ended), sum(each.fired for each, _ in ended))
-        return done, all(is_time_up for _, is_time_up in ended)
+        return sum(claimed for claimed, _ in ended), all(is_time_up for _, is_time_up in ended)
 
-    async def _drain_lane(self, until: float) -> tuple[Round, bool]:
-        claimed = fired = 0
+    async def _drain_lane(self, until: float) -> tuple[int, bool]:
+        claimed = 0
         while True:
             done = await self.run_once()
-            claimed, fired = claimed + done.claimed, fired + done.fired
+            claimed += done.claimed
             if done.claimed < self._batch:
-                return Round(claimed, fired), False
+                return claimed, False
             self.is_behind = True
             if self._clock.monotonic() >= until:
-                return Round(claimed, fired), True
+                return claimed, True
 
     async def run_once(self) -> Round:
         """Claim and fire one batch behind the mark; the mark moves only after the commit."""

@@ -30,10 +30,12 @@ select id, due_at, schedule is not null as recurs from minoots.timers
    for no key update skip locked
 """
 
-# All that firing means, of the rows of `claimed`. A timer without actions ends here, its firing settled at once.
+# All that firing means, of the rows of `claimed`, which have their instants as JSON too. A timer without actions ends
+# here, its firing settled at once. The row is found again by its key: at its place, as the lock has found it, one that
+# has changed since the statement began would not be seen.
 _WRITES = """
 settings as materialized (
-    select events from minoots.installation where only_row),
+    select events, minoots.iso_json(minoots.now()) as now_text from minoots.installation where only_row),
 -- the timer moves on; how many deliveries it will have: its actions, and one more for an agent binding that none of
 -- them serves
 fired as (
@@ -42,18 +44,18 @@ fired as (
       from claimed c
      where t.id = c.id and t.status = 'scheduled' and t.schedule is null
  returning t.id, t.tenant_id, t.occurrence, t.version, t.fire_at, t.action_bundle, t.agent_binding, t.traceparent,
-           c.due_at, c.event_id, minoots.timer_text(t) as shown,
+           c.due_at, c.due_text, c.fire_text, c.event_id,
+           minoots.timer_text(t, c.fire_text, (select now_text from settings)) as shown,
            (coalesce(jsonb_array_length(t.action_bundle -> 'actions'), 0)
             + case when t.agent_binding is null
                      or coalesce(t.action_bundle @? '$.actions[*] ? (@.kind == "agent_prompt")', false)
                    then 0 else 1 end)::smallint as actions),
 firing as (
-    insert into minoots.firings as x (tenant_id, timer_id, occurrence, status, nominal_at, due_at, settled_at,
-                                 open_deliveries, timer_version, event_id)
+    insert into minoots.firings (tenant_id, timer_id, occurrence, status, nominal_at, due_at, settled_at,
+                         open_deliveries, timer_version, event_id)
     select f.tenant_id, f.id, f.occurrence, case when f.actions = 0 then 'settled' else 'dispatching' end,
            f.fire_at, f.due_at, case when f.actions = 0 then minoots.now() end, f.actions, f.version, f.event_id
-      from fired f
- returning x.timer_id, minoots.firing_text(x) as shown),
+      from fired f),
 -- its actions in the bundle's order, the agent binding last
 action as (
     select f.tenant_id, f.id, f.occurrence, f.actions, f.action_bundle ->> 'concurrency' as concurrency,
@@ -81,14 +83,19 @@ delivery as (
 event as (
     insert into minoots.outbox (tenant_id, timer_id, event_id, kind, traceparent, data)
     select f.tenant_id, f.id, f.event_id, 'timer.fired', f.traceparent,
-           concat('{"timer" : ', f.shown, ', "firing" : ', x.shown, '}')::json
-      from fired f join firing x on x.timer_id = f.id
-     where (select events from settings))
+           concat('{"timer" : ', f.shown, ', "firing" : ', minoots.firing_text(
+               f.tenant_id, f.id, f.occurrence, case when f.actions = 0 then 'settled' else 'dispatching' end,
+               f.fire_text, f.due_text, s.now_text, minoots.now() - f.due_at,
+               case when f.actions = 0 then s.now_text else 'null' end), '}')::json
+      from fired f, settings s
+     where s.events)
 """
 
 _GIVEN = """
 with claimed as (
-    select * from unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) as c(id, due_at, event_id)),
+    select c.*, minoots.iso_json(c.due_at) as due_text, minoots.iso_json(t.fire_at) as fire_text
+      from unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) as c(id, due_at, event_id)
+      join minoots.timers t using (id)),
 """
 
 _COUNT = "select count(*) from fired"
@@ -103,17 +110,21 @@ _FIRE = _GIVEN + _WRITES + _COUNT
 # the table is empty would read all of it ever after. So the text tells how large it is: a new text is a new plan.
 _DUE = """
 with due as (
-    select id, due_at, schedule is not null as recurs from minoots.timers
+    select id, due_at, fire_at, schedule is not null as recurs from minoots.timers
      where due_at <= minoots.now() and (due_at, id) > ((select $1::timestamptz), (select $2::uuid))
      order by due_at, id limit :limit
        for no key update skip locked),
 -- a table of about :size pages
 -- as arrays, of which the planner expects few: of the limit's rows it may expect a tenth of the table, and scan it all
+-- by id, as four indexes have what is written: neighbours come after one another
 -- one random id for all, and a count in its last 24 bits: Postgres takes 1 us to make each of them up
 claimed as materialized (
-    select c.*, ((select left(minoots.uuid7()::text, 30)) || lpad(to_hex(c.nth), 6, '0'))::uuid as event_id
-      from unnest(array(select id from due), array(select due_at from due), array(select recurs from due))
-               with ordinality as c(id, due_at, recurs, nth)),
+    select c.*, case when c.fire_at = c.due_at then c.due_text else minoots.iso_json(c.fire_at) end as fire_text,
+           ((select left(minoots.uuid7()::text, 30)) || lpad(to_hex(c.nth), 6, '0'))::uuid as event_id
+      from unnest(array(select id from due order by id), array(select due_at from due order by id),
+                  array(select minoots.iso_json(due_at) from due order by id),
+                  array(select fire_at from due order by id), array(select recurs from due order by id))
+               with ordinality as c(id, due_at, due_text, fire_at, recurs, nth)),
 """
 
 _ANSWER = """

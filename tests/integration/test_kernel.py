@@ -17,6 +17,7 @@ from minoots.kernel.firing import INTERVAL_S, Kernel
 from minoots.settings import Settings
 from minoots.store import firings
 from minoots.store.database import Connection, Database
+from minoots.store.firings import START
 from tests.support.moved_clock import set_clock
 from tests.support.processes import RoleProcess
 from tests.support.stream import Overheard, kinds_by_timer, read_stream
@@ -231,6 +232,56 @@ async def test_a_late_row_that_somebody_holds_is_looked_at_once_an_interval(
         await holder.close()
     await kernel.scan_once()
     await fired_exactly_once(sql, [timer])
+
+
+# The clock as a gate: a claim that has taken its snapshot stops here until nobody holds the lock.
+_GATE = """
+create or replace function minoots.now() returns timestamptz language plpgsql stable parallel safe as $$
+begin
+    perform pg_advisory_lock_shared(7), pg_advisory_unlock_shared(7);
+    return statement_timestamp();
+end $$
+"""
+
+
+@pytest.mark.parametrize(
+    "change, fires",
+    [
+        ("update minoots.timers set metadata = '{\"at\": \"last\"}'", True),
+        ("update minoots.timers set metadata = '{\"at\": \"last\"}', tenant_id = 'other'", True),
+        ("update minoots.timers set fire_at = fire_at + interval '1 day'", False),
+        ("update minoots.timers set status = 'cancelled', cancelled_at = fire_at", False),
+        ("delete from minoots.timers", False),
+    ],
+)
+async def test_a_row_that_changes_between_the_look_and_the_lock_fires_as_it_is_then(
+    change: str, fires: bool, database_url: str, database: Database, sql: Sql
+) -> None:
+    await sql.execute(_GATE)
+    other = await asyncpg.connect(database_url)
+    try:
+        async with database.connection() as connection:
+            # The planner asks for the time as well. Once it has made its plan for good, only the statement does.
+            for _ in range(8):
+                assert not (await firings.fire_due(database, connection, START, 10)).claimed
+            assert await connection.fetchval("select max(generic_plans) from pg_prepared_statements") == 3
+            (timer,) = await insert_timers(sql, 1, actions=bundle(webhook("http://127.0.0.1:9/hook")))
+            await other.execute("select pg_advisory_lock(7)")
+            firing = asyncio.ensure_future(firings.fire_due(database, connection, START, 10))
+            waits = "select exists (select from pg_locks where locktype = 'advisory' and not granted)"
+            await eventually(lambda: other.fetchval(waits))
+            # One transaction, and no clock in it: that is shut.
+            await other.execute(f"set session_replication_role = replica; {change}; reset session_replication_role")
+            await other.execute("select pg_advisory_unlock(7)")
+            done = await firing
+    finally:
+        await other.close()
+    assert done.fired == int(fires)
+    assert await count(sql, "timer_id is not null", "firings") == int(fires)
+    if fires:
+        event = json.loads(await sql.fetchval("select data::text from minoots.outbox where kind = 'timer.fired'"))
+        assert event["timer"]["metadata"] == {"at": "last"}
+        assert await count(sql, f"status = 'fired' and id = '{timer}'") == 1
 
 
 async def test_a_scan_that_fills_its_batch_lowers_the_mark(database: Database, sql: Sql) -> None:

@@ -132,7 +132,8 @@ async def test_firing_finds_its_timers_by_key(db: Database, explaining: Explaini
     await firings.fire_timers(db, explaining, [Mark(row["due_at"], row["id"]) for row in rows])
     assert explaining.plan.scanned == set()
     assert "timers_pkey" in explaining.plan.indexes
-    assert explaining.plan.read <= 50
+    # Each row once for what is shown of it, and once to change it.
+    assert explaining.plan.read <= 100
     assert await plain.fetchval("select count(*) from minoots.firings") == 42_050
 
 
