@@ -200,12 +200,14 @@ async def test_what_is_late_is_taken_for_a_backlog_and_told_to_others_until_it_i
     """By two batches from the start: the first of them do not wait for each other."""
     timers = await insert_timers(sql, 500, after_s=-60)
     await sql.execute("update minoots.timers set created_at = fire_at")
-    kernel = kernel_of(database, batch=100)
+    kernel = kernel_of(database, batch=10)
+    limits: list[int] = []
     seen: list[bool] = []
     run_once = kernel.run_once
 
-    async def watched() -> Any:
-        done = await run_once()
+    async def watched(limit: int) -> Any:
+        limits.append(limit)
+        done = await run_once(limit)
         seen.append(kernel.is_behind)
         return done
 
@@ -214,6 +216,8 @@ async def test_what_is_late_is_taken_for_a_backlog_and_told_to_others_until_it_i
     await fired_exactly_once(sql, timers)
     assert any(seen)
     assert not kernel.is_behind
+    assert limits[:2] == [10, 10], "the first two leave each other something"
+    assert max(limits) == 40, "a backlog that goes on is fired in larger ones"
 
 
 async def test_a_late_row_that_somebody_holds_is_looked_at_once_an_interval(
@@ -245,9 +249,9 @@ end $$
 
 
 @pytest.mark.parametrize(
-    "change, fires",
+    ("change", "fires"),
     [
-        ("update minoots.timers set metadata = '{\"at\": \"last\"}'", True),
+        ('update minoots.timers set metadata = \'{"at": "last"}\'', True),
         ("update minoots.timers set metadata = '{\"at\": \"last\"}', tenant_id = 'other'", True),
         ("update minoots.timers set fire_at = fire_at + interval '1 day'", False),
         ("update minoots.timers set status = 'cancelled', cancelled_at = fire_at", False),
