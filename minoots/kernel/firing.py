@@ -27,9 +27,10 @@ INTERVAL_GROWTH = 1.15
 LANES = 2
 DRAIN_S = 1.0
 BEHIND_S = 0.5
-# Its batches grow, to so many times the first: written in the order of their ids, more rows share a page of an index.
-# Not at once, for the first batch that takes all there is leaves nothing to the one beside it.
+# Its batches grow, to so many times the first, and not past so many timers: written in the order of their ids, more
+# rows share a page of an index. Not at once, for a first batch that takes all there is leaves nothing to its neighbour.
 GROWTH_MOST = 4
+BATCH_MOST = 2_000
 
 # The full scan: how often at most, and how much of the time it may take.
 SCAN_EVERY_S = 1.0
@@ -137,7 +138,7 @@ class Kernel:
             self.is_behind = True
             if self._clock.monotonic() >= until:
                 return claimed, True
-            limit = min(2 * limit, GROWTH_MOST * self._batch)
+            limit = max(limit, min(2 * limit, GROWTH_MOST * self._batch, BATCH_MOST))
 
     async def run_once(self, limit: int | None = None) -> Round:
         """Claim and fire one batch behind the mark, up to `limit` if given; the mark moves only after the commit."""

@@ -99,7 +99,7 @@ class Intake:
             self.lanes.scanned(await lanes_store.scan(self._db, connection), began)
 
     async def prune(self) -> float:
-        """Forget lanes that have long had neither limits nor failures; seconds until the next time."""
+        """Forget lanes without limits that work, or had no work for a week; seconds until the next time."""
         async with self._db.connection() as connection:
             await lanes_store.prune_lanes(self._db, connection)
         return PRUNE_EVERY_S

@@ -116,12 +116,16 @@ select tenant_id, timer_id, 'lane.' || kind, json_build_object('lane', shown, 'r
   from stepped where kind is not null and (select events from minoots.installation)
 """
 
-# What neither limits nor failures need any more.
+# What neither limits nor failures need any more: a lane that is not closed after a week in which nothing was due there.
 _PRUNE = """
 delete from minoots.lanes where (tenant_id, lane) in (
-    select tenant_id, lane from minoots.lanes
-     where state = 'closed' and concurrency is null and rate_per_s is null
-       and updated_at < minoots.now() - interval '1 day' limit 1000 for update skip locked)
+    select tenant_id, lane from minoots.lanes l
+     where concurrency is null and rate_per_s is null and updated_at < minoots.now() - interval '1 day'
+       and (state = 'closed' or updated_at < minoots.now() - interval '7 days' and not exists (
+           select from minoots.deliveries d
+            where d.tenant_id = l.tenant_id and d.lane = l.lane and d.status = 'pending'
+              and d.next_attempt_at is not null))
+     limit 1000 for update skip locked)
 """
 
 
@@ -308,7 +312,7 @@ async def _write_steps(db: Database, connection: Connection, steps: Sequence[tup
 
 
 async def prune_lanes(db: Database, connection: Connection) -> None:
-    """Forget lanes that have worked for a day and have no limits."""
+    """Forget lanes without limits that have worked for a day, or had no work for a week."""
     await connection.execute(db.sql(_PRUNE))
 
 

@@ -150,22 +150,22 @@ event as (
 select timer_id, occurrence, action_id, status from ended
 """
 
-# Places that results made free go to those that wait for one, in the bundle's order.
+# Places that results made free go to those that wait for one, in the bundle's order: `nth` counts those that wait.
 _FILL_PLACES = """
 with firing as (
     select distinct timer_id, occurrence from unnest($1::uuid[], $2::int[]) as m(timer_id, occurrence)),
-free as (
-    select d.timer_id, d.occurrence,
-           max(d.gate) - count(*) filter (where d.lease_id is not null and d.next_attempt_at > minoots.now()) as places
-      from firing join minoots.deliveries d using (timer_id, occurrence) group by d.timer_id, d.occurrence),
 waiting as (
-    select d.timer_id, d.occurrence, d.action_id,
-           row_number() over (partition by d.timer_id, d.occurrence order by d.position, d.action_id) as nth
+    select d.timer_id, d.occurrence, d.action_id, d.status = 'pending' and d.next_attempt_at is null as waits,
+           max(d.gate) over bundle - count(*) filter (
+               where d.lease_id is not null and d.next_attempt_at > minoots.now()) over bundle as places,
+           count(*) filter (where d.status = 'pending' and d.next_attempt_at is null)
+               over (bundle order by d.position, d.action_id) as nth
       from firing join minoots.deliveries d using (timer_id, occurrence)
-     where d.status = 'pending' and d.next_attempt_at is null)
+    window bundle as (partition by d.timer_id, d.occurrence))
 update minoots.deliveries d set next_attempt_at = minoots.now()
-  from waiting w join free using (timer_id, occurrence)
- where w.nth <= free.places and d.timer_id = w.timer_id and d.occurrence = w.occurrence and d.action_id = w.action_id
+  from waiting w
+ where w.waits and w.nth <= w.places
+   and d.timer_id = w.timer_id and d.occurrence = w.occurrence and d.action_id = w.action_id
    and d.status = 'pending' and d.next_attempt_at is null
 """
 

@@ -224,6 +224,23 @@ async def test_lanes_that_have_worked_for_a_day_are_forgotten_and_limits_are_kep
     assert [row["lane"] for row in await sql.fetch("select lane from minoots.lanes")] == [A]
 
 
+async def test_an_open_lane_is_forgotten_after_a_week_in_which_nothing_was_due_there(
+    database: Database, sql: Sql
+) -> None:
+    await hold(sql, f"{B}/hook", 1)
+    for lane in (B, C):
+        await sql.execute(
+            "insert into minoots.lanes (tenant_id, lane, state, failures, opened_at, probe_at, updated_at) "
+            "values ('demo', $1, 'open', 10, minoots.now(), minoots.now(), minoots.now() - interval '6 days')",
+            lane,
+        )
+    await intake(database).prune()
+    assert await count(sql, "true", "lanes") == 2
+    await sql.execute("update minoots.lanes set updated_at = minoots.now() - interval '8 days'")
+    await intake(database).prune()
+    assert [row["lane"] for row in await sql.fetch("select lane from minoots.lanes")] == [B]
+
+
 async def test_a_row_that_is_no_lane_is_refused(sql: Sql) -> None:
     for columns, values in (
         ("state", "'open'"),

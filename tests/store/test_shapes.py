@@ -11,7 +11,9 @@ from minoots.domain.firing import Attempt, Delivery, Firing
 from minoots.domain.outcome import Answer, Retry
 from minoots.domain.timer import Timer
 from minoots.service.timers import Timers
+from minoots.store import firings
 from minoots.store.database import Database
+from minoots.store.firings import START
 from tests.support.life import LATER, attempt, fire, make_deliveries_due
 from tests.support.rules import WHOLE
 from tests.support.timers import Sql, bundle, webhook
@@ -51,6 +53,44 @@ async def shown(sql: Sql, what: str) -> dict[str, Any]:
 @pytest.mark.parametrize("what", DESIGN)
 def test_the_domain_has_the_fields_of_the_design(what: str) -> None:
     assert [field.encode_name for field in msgspec.structs.fields(STRUCTS[what])] == DESIGN[what].split()
+
+
+# With an action and without, due later than asked for, with what has to be escaped, and with a trace.
+VARIED = """
+insert into minoots.timers (tenant_id, name, requested_by, created_at, fire_at, metadata, action_bundle, traceparent)
+values ('demo', 'one', 'ann', minoots.now() - interval '1 h', minoots.now() - interval '1 m', null, $1, null),
+       ('demo', 'two', 'ann', minoots.now() - interval '1 h', minoots.now() - interval '1 m',
+        '{"a": ["\\""]}', null, null),
+       ('demo:x', 'a "b" \\ ü', 'x"y', minoots.now(), minoots.now() - interval '1 h', '{}', $1,
+        '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01')
+"""
+
+
+@pytest.mark.parametrize("way", ["claimed and fired in one", "claimed before"])
+async def test_the_event_of_a_firing_is_what_the_rows_show(way: str, sql: Sql, database: Database) -> None:
+    await sql.execute(VARIED, json.dumps(bundle(webhook("http://h/"))))
+    if way == "claimed before":
+        async with database.transaction() as connection:
+            claimed = await firings.claim_due(database, connection, START, 10)
+            assert await firings.fire_timers(database, connection, claimed) == 3
+    else:
+        assert (await fire(database)).fired == 3
+    rows = await sql.fetch(
+        """select o.data::text as told, t.name,
+                  concat('{"timer" : ', minoots.timer_text(t), ', "firing" : ', minoots.firing_text(f), '}') as shown,
+                  f.event_id = o.event_id and f.tenant_id = t.tenant_id and o.tenant_id = t.tenant_id
+                      and o.traceparent is not distinct from t.traceparent as is_of_it
+             from minoots.outbox o join minoots.timers t on t.id = o.timer_id
+             join minoots.firings f on f.timer_id = o.timer_id and f.occurrence = t.occurrence
+            where o.kind = 'timer.fired'"""
+    )
+    assert len(rows) == 3
+    for row in rows:
+        assert row["told"] == row["shown"]
+        assert row["is_of_it"]
+    late = {row["name"]: json.loads(row["told"])["firing"] for row in rows}
+    assert late['a "b" \\ ü']["dueAt"] > late['a "b" \\ ü']["nominalAt"]
+    assert (late["two"]["status"], late["two"]["settledAt"]) == ("settled", late["two"]["firedAt"])
 
 
 @pytest.mark.usefixtures("lived")
