@@ -9,6 +9,15 @@ from minoots.store.database import Connection, Database
 
 SHARDS = range(8)
 
+
+def event_id_of(nth: str) -> str:
+    """An SQL expression for an event's id: one random id for all of a statement, and a count in its last 24 bits.
+
+    Postgres takes 1 to 4 µs to make one up. `nth` is an expression as well: a whole number that no other row has.
+    """
+    return f"((select left(minoots.uuid7()::text, 30)) || lpad(to_hex({nth}), 6, '0'))::uuid"
+
+
 # Each shard, whether it has events behind its mark, and the oldest transaction that may still be open.
 _LOOK = """
 select m.shard, exists (select from minoots.outbox o where o.shard = m.shard and o.id > m.id) as waits,

@@ -10,6 +10,7 @@ from minoots.store.acks import AckLease
 from minoots.store.database import Connection, Database
 from minoots.store.deliveries import Lease
 from minoots.store.escalations import Failing, escalate
+from minoots.store.outbox import event_id_of
 from minoots.store.steering import Steering, steer
 
 # In key order, before anything else: two batches with the same firings wait for each other and never deadlock, and
@@ -121,8 +122,8 @@ timer as (
  returning t.id, t.tenant_id, t.traceparent, t.status, t.failure_reason, minoots.timer_text(t) as shown,
            f.shown as firing),
 event as (
-    insert into minoots.outbox (tenant_id, timer_id, kind, traceparent, data)
-    select tenant_id, timer_id, kind, traceparent, data
+    insert into minoots.outbox (tenant_id, timer_id, event_id, kind, traceparent, data)
+    select tenant_id, timer_id, :event_id, kind, traceparent, data
       from (select e.tenant_id, e.timer_id, t.traceparent, 0 as step, e.position,
                    'delivery.' || case e.status when 'pending' then 'retrying' when 'awaiting' then 'delivered'
                                                 else e.status end as kind,
@@ -148,7 +149,7 @@ event as (
      where (select events from minoots.installation)
      order by step, timer_id, position)
 select timer_id, occurrence, action_id, status from ended
-"""
+""".replace(":event_id", event_id_of("row_number() over ()"))
 
 # Places that results made free go to those that wait for one, in the bundle's order: `nth` counts those that wait.
 _FILL_PLACES = """

@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from minoots.domain.timer import NewTimer, Timer
 from minoots.store.database import Connection, Database
+from minoots.store.outbox import event_id_of
 from minoots.store.tables import timers
 
 _timer = msgspec.json.Decoder(Timer)
@@ -37,13 +38,13 @@ made as (
            s.bundle, s.binding, a.traceparent
       from asked a join shapes s on s.nth = a.shape
      where a.fire_at is null or a.fire_at >= minoots.now() - interval '1 minute' order by a.nth
- returning t.id, t.traceparent, minoots.timer_json(t) as shown),
+ returning t.id, t.traceparent, minoots.timer_text(t) as shown),
 announced as (
-    insert into minoots.outbox (tenant_id, timer_id, kind, traceparent, data)
-    select $1, id, 'timer.scheduled', traceparent, json_build_object('timer', shown) from made
+    insert into minoots.outbox (tenant_id, timer_id, event_id, kind, traceparent, data)
+    select $1, id, :event_id, 'timer.scheduled', traceparent, concat('{"timer" : ', shown, '}')::json from made
      where (select events from minoots.installation))
-select shown::text from asked left join made using (id) order by nth
-"""
+select shown from asked left join made using (id) order by nth
+""".replace(":event_id", event_id_of("row_number() over ()"))
 
 # The first instant asked for that is more than a minute past, by the database's clock; its place in the list.
 _FIRST_PAST = """
