@@ -532,7 +532,7 @@ async def test_a_database_that_is_away_is_unavailable_with_a_time_to_wait(own_po
 
 
 async def test_the_unexpected_is_internal_and_tells_nothing(door: GrpcClient, sql: asyncpg.Connection) -> None:
-    await sql.execute("drop function minoots.timer_json cascade")
+    await sql.execute("drop function minoots.timer_text(minoots.timers) cascade")
     error = await refused(door.schedule())
     assert error.code() is grpc.StatusCode.INTERNAL
     assert "timer_json" not in error.details()
