@@ -5,7 +5,7 @@ import gc
 # Thousands of requests under way are hundreds of thousands of live objects, and Python's default looks at the young
 # ones after every 700, at those that outlived ten looks after 7,000, and so on. In a busy orchestrator that was
 # 30 % of its time (perf, 2026-11-26). Hardly any of our objects are in cycles; those that are wait a little longer.
-THRESHOLDS = (20_000, 20, 50)
+THRESHOLDS = (20_000, 10, 10)
 
 
 def look_rarely() -> None:

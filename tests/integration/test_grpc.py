@@ -535,7 +535,7 @@ async def test_the_unexpected_is_internal_and_tells_nothing(door: GrpcClient, sq
     await sql.execute("drop function minoots.timer_text(minoots.timers) cascade")
     error = await refused(door.schedule())
     assert error.code() is grpc.StatusCode.INTERNAL
-    assert "timer_json" not in error.details()
+    assert "timer_text" not in error.details()
     assert error.details().startswith("something went wrong")
 
 
