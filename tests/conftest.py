@@ -7,6 +7,7 @@ own. Nothing is skipped because a server is missing.
 import asyncio
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ from minoots.embedded.postgres import EmbeddedPostgres
 from minoots.settings import Settings
 from minoots.store.database import Database
 from minoots.store.migrate import upgrade
+
+# A shell has what it starts in the background ignore Ctrl-C, and every process that a test starts would do so, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests start servers from processes that have gRPC's threads: its own fork handlers crash the child before it execs.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
