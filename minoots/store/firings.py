@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-import uuid_utils
 
 from minoots.domain.firing import Firing
 from minoots.store.database import Connection, Database
@@ -94,14 +93,14 @@ event as (
 
 _GIVEN = """
 with claimed as (
-    select c.*, minoots.iso_json(c.due_at) as due_text, minoots.iso_json(t.fire_at) as fire_text
-      from unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) as c(id, due_at, event_id)
+    select c.*, minoots.iso_json(c.due_at) as due_text, minoots.iso_json(t.fire_at) as fire_text, :event_id as event_id
+      from unnest($1::uuid[], $2::timestamptz[]) with ordinality as c(id, due_at, nth)
       join minoots.timers t using (id)),
 """
 
 _COUNT = "select count(*) from fired"
 
-_FIRE = _GIVEN + _WRITES + _COUNT
+_FIRE = _GIVEN.replace(":event_id", event_id_of("c.nth")) + _WRITES + _COUNT
 
 # The way of nearly every timer: claimed and fired by one statement, which is a transaction of its own. A process that
 # is stopped, cut off or killed in the middle of it holds no lock: the server ends it. It answers the next instant too.
@@ -255,12 +254,7 @@ async def claim_again(db: Database, connection: Connection, timer_ids: Sequence[
 
 async def fire_timers(db: Database, connection: Connection, claimed: Sequence[Mark]) -> int:
     """Fire what this transaction claimed: firing, deliveries and event of each. How many were fired."""
-    count: int = await connection.fetchval(
-        db.sql(_FIRE),
-        [c.id for c in claimed],
-        [c.due_at for c in claimed],
-        [UUID(int=uuid_utils.uuid7().int) for _ in claimed],
-    )
+    count: int = await connection.fetchval(db.sql(_FIRE), [c.id for c in claimed], [c.due_at for c in claimed])
     return count
 
 
