@@ -20,6 +20,7 @@ import hypothesis
 import pytest
 import structlog
 
+from minoots.embedded import ports
 from minoots.embedded.nats import EmbeddedNats
 from minoots.embedded.place import Place
 from minoots.embedded.postgres import EmbeddedPostgres
@@ -30,6 +31,12 @@ from minoots.store.migrate import upgrade
 # A shell has what it starts in the background ignore Ctrl-C, and every process that a test starts would do so, too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Between choosing a port and listening there somebody else may take it: workers side by side choose from parts of their
+# own.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+PART = len(ports.CHOICE) // 8
+ports.CHOICE = ports.CHOICE[WORKER * PART : (WORKER + 1) * PART]
 
 # Tests start servers from processes that have gRPC's threads: its own fork handlers crash the child before it execs.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")

@@ -8,7 +8,7 @@ from minoots.embedded.place import Place
 
 # Below the range that systems hand out for outgoing connections: whoever keeps dialling a stopped server there could
 # otherwise be given its very port, and connect to itself.
-_CHOICE = range(20_000, 32_000)
+CHOICE = range(20_000, 32_000)
 
 
 def is_free(port: int) -> bool:
@@ -31,10 +31,10 @@ def refusal(host: str, port: int) -> OSError | None:
 
 def free_port() -> int:
     """Any free one."""
-    for port in random.sample(_CHOICE, 200):
+    for port in random.sample(CHOICE, 200):
         if is_free(port):
             return port
-    raise port_taken(_CHOICE.start, "an embedded server", "MINOOTS_POSTGRES_PORT and MINOOTS_NATS_PORT")
+    raise port_taken(CHOICE.start, "an embedded server", "MINOOTS_POSTGRES_PORT and MINOOTS_NATS_PORT")
 
 
 def settle_port(place: Place, name: str, asked: int | None, what: str, setting: str) -> int:

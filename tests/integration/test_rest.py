@@ -1,7 +1,6 @@
 """The REST door over a real database, as a client sees it."""
 
 import asyncio
-import socket
 import subprocess
 import time
 import uuid
@@ -15,6 +14,7 @@ from yarl import URL
 
 from minoots.access.keys import load_keys
 from minoots.clock import SystemClock
+from minoots.embedded.ports import free_port
 from minoots.errors import ConfigError
 from minoots.kernel.firing import Kernel
 from minoots.rest import body, server
@@ -93,13 +93,6 @@ async def door(module_database_url: str) -> AsyncIterator[Door]:
             yield Door(f"http://127.0.0.1:{port}", port, tenant, http, database, switch, stop, serving)
         stop.set()
         await serving
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def until_open(port: int) -> None:
