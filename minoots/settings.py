@@ -220,7 +220,7 @@ class Settings:
             client=_client(environ, env, reach),
             work=WorkSettings(
                 kernel_batch=_integer(environ, "MINOOTS_KERNEL_BATCH", 500, 1, 5_000),
-                capacity=_integer(environ, "MINOOTS_CAPACITY", 256, 1, 10_000),
+                capacity=_integer(environ, "MINOOTS_CAPACITY", 512, 1, 10_000),
                 lane_capacity=_integer(environ, "MINOOTS_LANE_CAPACITY", 64, 1, 10_000),
                 lease_margin_ms=_integer(environ, "MINOOTS_LEASE_MARGIN_MS", 5_000, 500, 600_000),
             ),

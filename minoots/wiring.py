@@ -43,6 +43,7 @@ from minoots.orchestrator.signing import Signer
 from minoots.relay.relay import Relay
 from minoots.runtime.child import settle_in
 from minoots.runtime.demo import Demo
+from minoots.runtime.files import connections_possible
 from minoots.runtime.loop import Loop
 from minoots.runtime.node import Heartbeat, node_name
 from minoots.service.abilities import abilities_of, load_commands
@@ -313,9 +314,17 @@ async def open_operators(
     return await stack.enter_async_context(WebhookRunner(connections, everywhere, signer=signer))
 
 
+def _affordable(capacity: int) -> int:
+    """As many as were asked for, or as there can be connections for: twice so many are under way."""
+    most = connections_possible() // 2
+    if capacity > most:
+        log.warning("orchestrator.few_files", capacity=most, note="raise the limit of open files (ulimit -n)")
+    return min(capacity, most)
+
+
 async def _add_orchestrator(process: Process) -> None:
     work = process.settings.work
-    capacity = Capacity(work.capacity, work.lane_capacity)
+    capacity = Capacity(_affordable(work.capacity), work.lane_capacity)
     signer = Signer(process.database, _keyring(process.settings))
     webhooks = await process.stack.enter_async_context(
         WebhookRunner(capacity.places, process.settings.targets, signer=signer)
@@ -345,7 +354,7 @@ async def _add_orchestrator(process: Process) -> None:
     process.loop("lanes", intake.prune)
     process.loop("overdue", Overdue(process.database, random.Random()).tick)  # noqa: S311 - jitter is no secret
     if process.broker is not None:
-        process.loop("messages", Messages(process.broker, orchestrator, capacity).tick)
+        process.loop("messages", Messages(process.broker, orchestrator, lanes).tick)
     if process.settings.boot_demo:
         process.running.append(Demo(Timers(process.database)).run(process.stop))
     recording = asyncio.create_task(orchestrator.recorder.run(), name="recorder")

@@ -11,6 +11,7 @@ import uvloop
 from minoots.access.keyring import load_keyring
 from minoots.access.keys import load_keys
 from minoots.errors import ConfigError, StoreUnavailable
+from minoots.runtime.files import raise_limit
 from minoots.runtime.garbage import look_rarely
 from minoots.runtime.supervise import Child, Supervisor, stop_signals
 from minoots.service.abilities import load_commands
@@ -48,6 +49,7 @@ async def _serve_here(settings: Settings, roles: Sequence[str]) -> None:
     from minoots.wiring import run_roles
 
     look_rarely()
+    raise_limit()
     with stop_signals() as signals:
         await run_roles(settings, roles, signals.stop)
 

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -25,7 +26,10 @@ from minoots.store.results import Result
 
 log = structlog.get_logger("minoots.orchestrator")
 
-BATCH = 200
+BATCH = 400
+# Of what was leased, so many attempts begin between two looks at the sockets: hundreds at once would keep the answers
+# of the database waiting, and with them the next leases.
+BEGIN_AT_ONCE = 16
 WAIT_FOR_ROOM_S = 1.0
 LEAST_S = 0.002
 RENEW_EVERY_S = 2.0
@@ -92,9 +96,19 @@ class Orchestrator:
         self._capacity.take(lane_of(lease) for lease in leases)
         for lease in leases:
             self._under_way[lease.lease_id] = (lease, time.monotonic())
-            running = asyncio.create_task(self._attempt(lease))
-            self._tasks.add(running)
-            running.add_done_callback(self._tasks.discard)
+        if leases:
+            self._spawn(self._begin(leases))
+
+    async def _begin(self, leases: Sequence[Lease]) -> None:
+        for first in range(0, len(leases), BEGIN_AT_ONCE):
+            for lease in leases[first : first + BEGIN_AT_ONCE]:
+                self._spawn(self._attempt(lease))
+            await asyncio.sleep(0)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        running = asyncio.create_task(work)
+        self._tasks.add(running)
+        running.add_done_callback(self._tasks.discard)
 
     async def _attempt(self, lease: Lease) -> None:
         """Run one attempt and hand its result to the recorder; without a result the lease is left to end."""

@@ -19,6 +19,8 @@ SCAN_SHARE = 20
 # So far behind what was claimed last may rows yet appear that are due before it: late commits, rolled-back claims. What
 # appears even later is found by the next scan.
 MARK_LAG = timedelta(seconds=2)
+# So long two clocks are taken to run alike.
+CLOCK_KEPT_S = 10.0
 # How many lanes one claim asks at most.
 LANES_AT_ONCE = 200
 
@@ -62,6 +64,8 @@ class Lanes:
         self._views: dict[LaneKey, _View] = {}
         self._scan_at = 0.0
         self._interval_s = INTERVAL_S
+        # What the database's clock said at the last scan that found something, and when that was.
+        self._clock: tuple[datetime, float] | None = None
 
     def scan_again(self) -> None:
         """Something became due that this process made so."""
@@ -73,6 +77,8 @@ class Lanes:
     def scanned(self, fronts: Sequence[Front], began: float) -> None:
         """Take over what a scan, begun at this monotonic instant, has found."""
         now = time.monotonic()
+        if fronts:
+            self._clock = fronts[0].next_at - timedelta(seconds=fronts[0].seconds), now
         found = {front.key for front in fronts}
         for key in self._views.keys() - found:
             del self._views[key]
@@ -94,6 +100,14 @@ class Lanes:
         if len(ready) > LANES_AT_ONCE:
             ready = self.rng.sample(ready, len(ready))
         return _first((key for key in ready if self.capacity.has_room(key)), LANES_AT_ONCE)
+
+    def has_passed(self, instant: datetime) -> bool:
+        """Whether the database's clock is past this for certain; False also when no scan told of it lately."""
+        if self._clock is None:
+            return False
+        read, at = self._clock
+        elapsed_s = time.monotonic() - at
+        return elapsed_s < CLOCK_KEPT_S and instant <= read + timedelta(seconds=elapsed_s)
 
     def seconds_to_look(self) -> float:
         """Until the next scan, or until a lane has work or may go on."""

@@ -1,6 +1,8 @@
 """The first way of taking work: `timer.fired` from a durable pull consumer. A message wakes; the row is the truth."""
 
 import asyncio
+from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -13,8 +15,8 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from minoots.broker.jetstream import Broker
 from minoots.errors import BrokerUnavailable
-from minoots.orchestrator.capacity import Capacity
 from minoots.orchestrator.dispatch import WAIT_FOR_ROOM_S, Orchestrator
+from minoots.orchestrator.lanes import Lanes
 
 log = structlog.get_logger("minoots.orchestrator")
 
@@ -26,8 +28,21 @@ ACK_WAIT_S = 30
 CHECK_EVERY_EMPTY = 20
 
 
-class _Firing(msgspec.Struct):
+# A firing whose message comes later than that is due by now, like everything else that nobody leased.
+DUE_AFTER = timedelta(seconds=2)
+
+
+class Fired(NamedTuple):
+    """The firing that a message tells of. `fired_at`: by the database's clock."""
+
+    timer_id: UUID
     occurrence: int
+    fired_at: datetime
+
+
+class _Firing(msgspec.Struct, rename="camel"):
+    occurrence: int
+    fired_at: datetime
 
 
 class _Data(msgspec.Struct):
@@ -43,12 +58,17 @@ _envelope = msgspec.json.Decoder(_Envelope)
 
 
 class Messages:
-    """Pulls messages while there is room, leases what they tell of, acknowledges after the commit."""
+    """Pulls messages while there is room, leases what they tell of, acknowledges after the commit.
 
-    def __init__(self, broker: Broker, orchestrator: Orchestrator, capacity: Capacity) -> None:
+    What is late is left to the other way of taking work: in a backlog most of it has been leased there already, and to
+    look it up once more would hold up the rest.
+    """
+
+    def __init__(self, broker: Broker, orchestrator: Orchestrator, lanes: Lanes) -> None:
         self._broker = broker
         self._orchestrator = orchestrator
-        self._capacity = capacity
+        self._lanes = lanes
+        self._capacity = lanes.capacity
         self._pull: JetStreamContext.PullSubscription | None = None
         self._empty = 0
         self._refusal: str | None = None
@@ -83,7 +103,8 @@ class Messages:
             self._pull = await self._subscribe()
         messages = await self._pull.fetch(min(BATCH, max(self._capacity.free, 1)), timeout=FETCH_S)
         self._empty = 0
-        firings = [fired for message in messages if (fired := read_fired(message)) is not None]
+        told = [fired for message in messages if (fired := read_fired(message)) is not None]
+        firings = [(f.timer_id, f.occurrence) for f in told if not self._lanes.has_passed(f.fired_at + DUE_AFTER)]
         if firings:
             await self._orchestrator.take_fired(firings)
         for message in messages:
@@ -124,11 +145,12 @@ class Messages:
                 log.debug("orchestrator.unsubscribe_failed")
 
 
-def read_fired(message: Msg) -> tuple[UUID, int] | None:
-    """The firing a message tells of; None for what is no event of ours, which is logged and dropped."""
+def read_fired(message: Msg) -> Fired | None:
+    """What a message tells of; None for what is no event of ours, which is logged and dropped."""
     try:
         event = _envelope.decode(message.data)
     except msgspec.DecodeError:
         log.warning("orchestrator.message_unreadable", subject=message.subject)
         return None
-    return event.subject, event.data.firing.occurrence
+    firing = event.data.firing
+    return Fired(event.subject, firing.occurrence, firing.fired_at)

@@ -20,6 +20,7 @@ from minoots.orchestrator.recording import Recorder
 from minoots.store.database import Database
 from minoots.store.deliveries import Lease
 from minoots.store.results import Result, record_results
+from tests.support.life import fire_timers
 from tests.support.orchestrating import orchestrating
 from tests.support.processes import RoleProcess
 from tests.support.receiver import Received, Receiver
@@ -27,19 +28,6 @@ from tests.support.timers import Sql, bundle, count, insert_timers, switch_event
 from tests.support.waiting import eventually
 
 PROMPT = {"backoffInitialMs": 20, "backoffMaxMs": 40}
-
-
-async def fire(
-    database: Database, sql: Sql, actions: dict[str, Any], many: int = 1, *, events: bool = False
-) -> list[UUID]:
-    """Timers that have just fired; without events their deliveries are due at once."""
-    if not events:
-        await switch_events_off(sql)
-    timers = await insert_timers(sql, many, actions=actions)
-    kernel = Kernel(database, SystemClock(), 500)
-    while (await kernel.run_once()).claimed:
-        pass
-    return timers
 
 
 def ended(sql: Sql, many: int = 1) -> Callable[[], Awaitable[bool]]:
@@ -84,7 +72,7 @@ def answers(*statuses: int, text: str = "") -> Callable[[web.Request, int], Awai
 async def test_two_actions_ending_at_the_same_moment_settle_their_firing_once(database: Database, sql: Sql) -> None:
     """Each of two orchestrators records one action of every firing, side by side, in batches of other orders."""
     both = bundle(webhook("http://127.0.0.1:9/a", "a"), webhook("http://127.0.0.1:9/b", "b"), concurrency=2)
-    timers = await fire(database, sql, both, many=120, events=True)
+    timers = await fire_timers(database, sql, both, many=120, events=True)
     await sql.execute("update minoots.deliveries set next_attempt_at = minoots.now()")
     await sql.execute("delete from minoots.outbox")
     leases: list[Lease] = []
@@ -134,7 +122,7 @@ async def test_two_orchestrator_processes_share_the_actions_of_a_firing(
         RoleProcess(["orchestrator"], environ),
     ):
         both = bundle(webhook(receiver.url("/a"), "a"), webhook(receiver.url("/b"), "b"), concurrency=2)
-        await fire(database, sql, both, many=150)
+        await fire_timers(database, sql, both, many=150)
         await eventually(ended(sql, 150), seconds=20)
         assert len(receiver.requests) == 300
     assert await count(sql, "status = 'settled' and version = 3") == 150
@@ -162,7 +150,7 @@ async def test_a_bundle_runs_in_its_order_and_no_more_at_once_than_it_says(
     ids = ["first", "second", "third", "fourth"]
     async with Receiver(overlap) as receiver:
         actions = bundle(*(webhook(receiver.url(f"/{name}"), name) for name in ids), concurrency=concurrency)
-        timers = await fire(database, sql, actions, many=3)
+        timers = await fire_timers(database, sql, actions, many=3)
         async with orchestrating(database, "one"), orchestrating(database, "two"):
             await eventually(ended(sql, 3))
     assert set(most.values()) == {concurrency or 1}
@@ -183,7 +171,7 @@ async def test_waiting_for_a_retry_holds_no_place_of_the_bundle(database: Databa
     async with Receiver(answer) as receiver, orchestrating(database):
         first, second = webhook(receiver.url("/first"), "first"), webhook(receiver.url("/second"), "second")
         pair = bundle(first, second, backoffInitialMs=60_000)
-        (timer,) = await fire(database, sql, pair)
+        (timer,) = await fire_timers(database, sql, pair)
         await eventually(lambda: _has_come(receiver, "/second"))
         assert (await delivery_of(sql, timer, "first"))["status"] == "pending"
         await sql.execute("update minoots.deliveries set next_attempt_at = minoots.now() where action_id = 'first'")
@@ -200,7 +188,7 @@ async def _has_come(receiver: Receiver, path: str, many: int = 1) -> bool:
 
 async def test_an_endpoint_that_fails_twice_gets_it_the_third_time(database: Database, sql: Sql) -> None:
     async with Receiver(answers(503, 500, 200)) as receiver, orchestrating(database):
-        (timer,) = await fire(database, sql, bundle(webhook(receiver.url()), **PROMPT), events=True)
+        (timer,) = await fire_timers(database, sql, bundle(webhook(receiver.url()), **PROMPT), events=True)
         await sql.execute("update minoots.deliveries set next_attempt_at = minoots.now()")
         await eventually(ended(sql))
     attempts = await attempts_of(sql, timer)
@@ -220,7 +208,7 @@ async def test_an_endpoint_that_fails_twice_gets_it_the_third_time(database: Dat
 async def test_a_retry_waits_no_longer_than_the_policy_says(database: Database, sql: Sql) -> None:
     policy = {"backoffInitialMs": 3_600_000, "backoffMaxMs": 7_200_000}
     async with Receiver(answers(500)) as receiver, orchestrating(database):
-        await fire(database, sql, bundle(webhook(receiver.url()), **policy), many=40)
+        await fire_timers(database, sql, bundle(webhook(receiver.url()), **policy), many=40)
         await eventually(lambda: _has_come(receiver, "/hook", 40))
         await eventually(lambda: _counts(sql, "outcome = 'retry'", "attempts", 40))
     waits = await sql.fetch(
@@ -237,7 +225,7 @@ async def _counts(sql: Sql, condition: str, table: str, many: int) -> bool:
 
 async def test_when_the_attempts_are_used_up_the_timer_has_failed(database: Database, sql: Sql) -> None:
     async with Receiver(answers(500, text="no\x00t now\x1b[31m")) as receiver, orchestrating(database):
-        (timer,) = await fire(database, sql, bundle(webhook(receiver.url()), maxAttempts=3, **PROMPT))
+        (timer,) = await fire_timers(database, sql, bundle(webhook(receiver.url()), maxAttempts=3, **PROMPT))
         await eventually(ended(sql))
     assert len(receiver.requests) == 3
     row = await timer_of(sql, timer)
@@ -252,7 +240,7 @@ async def test_when_the_attempts_are_used_up_the_timer_has_failed(database: Data
 
 async def test_a_receiver_that_is_gone_for_good_gets_one_attempt(database: Database, sql: Sql) -> None:
     async with Receiver(answers(410)) as receiver, orchestrating(database):
-        (timer,) = await fire(database, sql, bundle(webhook(receiver.url()), **PROMPT))
+        (timer,) = await fire_timers(database, sql, bundle(webhook(receiver.url()), **PROMPT))
         await eventually(ended(sql))
     assert len(receiver.requests) == 1
     assert [a["outcome"] for a in await attempts_of(sql, timer)] == ["rejected"]
@@ -266,7 +254,7 @@ async def test_an_answer_that_takes_too_long_is_tried_again(database: Database, 
         return web.Response()
 
     async with Receiver(slow_once) as receiver, orchestrating(database):
-        (timer,) = await fire(database, sql, bundle(webhook(receiver.url(), timeoutMs=200), **PROMPT))
+        (timer,) = await fire_timers(database, sql, bundle(webhook(receiver.url(), timeoutMs=200), **PROMPT))
         await eventually(ended(sql))
     first, second = await attempts_of(sql, timer)
     assert (first["outcome"], first["status_code"]) == ("retry", None)
@@ -279,7 +267,7 @@ async def test_a_closed_port_is_told_and_tried_again(database: Database, sql: Sq
     async with Receiver() as receiver:
         closed = receiver.url()
     async with orchestrating(database):
-        (timer,) = await fire(database, sql, bundle(webhook(closed), maxAttempts=2, **PROMPT))
+        (timer,) = await fire_timers(database, sql, bundle(webhook(closed), maxAttempts=2, **PROMPT))
         await eventually(ended(sql))
     assert [a["error"] for a in await attempts_of(sql, timer)] == ["cannot connect: Connection refused"] * 2
 
@@ -289,7 +277,7 @@ async def test_a_redirect_is_not_followed(database: Database, sql: Sql) -> None:
         return web.Response(status=307, headers={"location": "/secret"})
 
     async with Receiver(elsewhere) as receiver, orchestrating(database):
-        (timer,) = await fire(database, sql, bundle(webhook(receiver.url()), maxAttempts=1))
+        (timer,) = await fire_timers(database, sql, bundle(webhook(receiver.url()), maxAttempts=1))
         await eventually(ended(sql))
     assert [r.path for r in receiver.requests] == ["/hook"]
     (attempt,) = await attempts_of(sql, timer)
@@ -309,7 +297,7 @@ async def test_a_firing_with_one_dead_action_has_failed_and_the_others_are_deliv
             webhook(receiver.url("/bad"), "bad"),
             webhook(receiver.url("/fine"), "fine"),
         )
-        (timer,) = await fire(database, sql, actions)
+        (timer,) = await fire_timers(database, sql, actions)
         await eventually(ended(sql))
     assert [r.path for r in receiver.requests] == ["/good", "/bad", "/fine"]
     assert (await timer_of(sql, timer))["failure_reason"] == "action bad: HTTP 410: the receiver is gone for good"
@@ -320,7 +308,7 @@ async def test_a_firing_with_one_dead_action_has_failed_and_the_others_are_deliv
 
 async def test_a_lease_that_ends_without_a_record_shows_as_unknown(database: Database, sql: Sql) -> None:
     async with Receiver() as receiver:
-        (timer,) = await fire(database, sql, bundle(webhook(receiver.url())))
+        (timer,) = await fire_timers(database, sql, bundle(webhook(receiver.url())))
         (lost,) = await Intake(database, "lost", 5_000).take_due(10)
         await sql.execute("update minoots.deliveries set next_attempt_at = minoots.now()")
         async with orchestrating(database):
@@ -347,7 +335,7 @@ async def _everything(sql: Sql) -> list[Any]:
 
 async def test_an_attempt_that_nobody_recorded_uses_up_none_of_the_policy(database: Database, sql: Sql) -> None:
     async with Receiver(answers(500)) as receiver:
-        (timer,) = await fire(database, sql, bundle(webhook(receiver.url()), maxAttempts=2, **PROMPT))
+        (timer,) = await fire_timers(database, sql, bundle(webhook(receiver.url()), maxAttempts=2, **PROMPT))
         for _ in range(3):
             await Intake(database, "lost", 5_000).take_due(10)
             await sql.execute("update minoots.deliveries set next_attempt_at = minoots.now()")
@@ -360,7 +348,7 @@ async def test_an_attempt_that_nobody_recorded_uses_up_none_of_the_policy(databa
 
 async def test_twenty_attempts_without_a_record_are_the_end(database: Database, sql: Sql) -> None:
     async with Receiver() as receiver:
-        (timer,) = await fire(database, sql, bundle(webhook(receiver.url())))
+        (timer,) = await fire_timers(database, sql, bundle(webhook(receiver.url())))
         await sql.execute("update minoots.deliveries set unknown_count = 20, attempt_count = 20")
         async with orchestrating(database):
             await eventually(ended(sql))
@@ -378,7 +366,7 @@ async def test_a_lease_is_kept_while_its_action_runs(database: Database, sql: Sq
         return web.Response()
 
     async with Receiver(slow) as receiver:
-        (timer,) = await fire(database, sql, bundle(webhook(receiver.url(), timeoutMs=8_000)))
+        (timer,) = await fire_timers(database, sql, bundle(webhook(receiver.url(), timeoutMs=8_000)))
         async with orchestrating(database, "one", margin_ms=500):
             await eventually(lambda: _has_come(receiver, "/hook"))
             await sql.execute("update minoots.deliveries set next_attempt_at = minoots.now() + interval '4.5 s'")
@@ -391,7 +379,7 @@ async def test_a_lease_is_kept_while_its_action_runs(database: Database, sql: Sq
 async def test_a_message_leases_only_what_was_never_leased(database: Database, sql: Sql) -> None:
     async with Receiver(answers(500)) as receiver:
         actions = bundle(webhook(receiver.url()), backoffInitialMs=0)
-        (timer,) = await fire(database, sql, actions, events=True)
+        (timer,) = await fire_timers(database, sql, actions, events=True)
         async with orchestrating(database, looping=False) as orchestrator:
             assert await orchestrator.take_fired([(timer, 1)]) == 1
             assert await orchestrator.take_fired([(timer, 1)]) == 0, "it is under way"
@@ -407,7 +395,7 @@ async def test_what_a_message_tells_of_and_there_is_no_room_for_is_due_at_once(d
         return web.Response()
 
     async with Receiver(hang) as receiver:
-        timers = await fire(database, sql, bundle(webhook(receiver.url())), many=5, events=True)
+        timers = await fire_timers(database, sql, bundle(webhook(receiver.url())), many=5, events=True)
         assert not await count(sql, "next_attempt_at <= minoots.now()", "deliveries")
         async with orchestrating(database, capacity=2, looping=False) as orchestrator:
             assert await orchestrator.take_fired([(timer, 1) for timer in timers]) == 2
@@ -425,10 +413,10 @@ async def test_a_hanging_endpoint_delays_nobody_else(database: Database, sql: Sq
         return web.Response()
 
     async with Receiver(hang) as receiver, orchestrating(database, capacity=40):
-        await fire(database, sql, bundle(webhook(receiver.url("/hangs"))), many=30)
+        await fire_timers(database, sql, bundle(webhook(receiver.url("/hangs"))), many=30)
         await eventually(lambda: _has_come(receiver, "/hangs", 30))
         began = asyncio.get_running_loop().time()
-        await fire(database, sql, bundle(webhook(receiver.url("/quick"))), many=100)
+        await fire_timers(database, sql, bundle(webhook(receiver.url("/quick"))), many=100)
         await eventually(ended(sql, 100))
         assert max(r.at for r in receiver.requests) - began < 3
 
@@ -445,7 +433,7 @@ async def test_no_more_is_under_way_than_the_capacity(database: Database, sql: S
         return web.Response()
 
     async with Receiver(overlap) as receiver, orchestrating(database, capacity=7):
-        await fire(database, sql, bundle(webhook(receiver.url())), many=80)
+        await fire_timers(database, sql, bundle(webhook(receiver.url())), many=80)
         await eventually(ended(sql, 80))
     assert most == 7
     assert len(receiver.requests) == 80
@@ -457,8 +445,8 @@ async def test_both_ways_of_taking_work_share_the_capacity(database: Database, s
         return web.Response()
 
     async with Receiver(hang) as receiver:
-        fired = await fire(database, sql, bundle(webhook(receiver.url())), many=20, events=True)
-        await fire(database, sql, bundle(webhook(receiver.url())), many=20)
+        fired = await fire_timers(database, sql, bundle(webhook(receiver.url())), many=20, events=True)
+        await fire_timers(database, sql, bundle(webhook(receiver.url())), many=20)
         async with orchestrating(database, capacity=10, looping=False) as orchestrator:
             taken = await asyncio.gather(
                 orchestrator.take_due(), orchestrator.take_fired([(timer, 1) for timer in fired])
@@ -473,7 +461,7 @@ async def test_both_ways_of_taking_work_share_the_capacity(database: Database, s
 async def one_request(database: Database, sql: Sql, **parameters: Any) -> Received:
     """The request that a webhook with these parameters makes."""
     async with Receiver() as receiver, orchestrating(database):
-        await fire(database, sql, bundle(webhook(receiver.url("/a?b=c"), "call", **parameters)))
+        await fire_timers(database, sql, bundle(webhook(receiver.url("/a?b=c"), "call", **parameters)))
         await eventually(ended(sql))
     (request,) = receiver.requests
     return request
@@ -573,7 +561,7 @@ async def test_what_a_bad_action_says_holds_up_no_other(database: Database, sql:
         for timeout in ("soon", 99_999_999_999, -5, 1e300, {"a": 1}):
             odd = {"id": "odd", "kind": "command", "parameters": {"timeoutMs": timeout}}
             await insert_timers(sql, 1, actions=bundle(odd))
-        await fire(database, sql, bundle(webhook(receiver.url())), many=3)
+        await fire_timers(database, sql, bundle(webhook(receiver.url())), many=3)
         await eventually(ended(sql, 8))
     assert len(receiver.requests) == 3
     assert await count(sql, "status = 'settled'") == 3
@@ -584,7 +572,7 @@ async def test_a_row_that_somebody_has_locked_holds_up_no_other(
     database: Database, database_url: str, sql: Sql
 ) -> None:
     async with Receiver() as receiver, orchestrating(database):
-        timers = await fire(database, sql, bundle(webhook(receiver.url())), many=40, events=True)
+        timers = await fire_timers(database, sql, bundle(webhook(receiver.url())), many=40, events=True)
         holder = await asyncpg.connect(database_url)
         try:
             async with holder.transaction():
@@ -608,7 +596,7 @@ async def test_sigterm_records_what_is_under_way(database_url: str, database: Da
         return web.Response()
 
     async with Receiver(wait) as receiver:
-        await fire(database, sql, bundle(webhook(receiver.url())), many=30)
+        await fire_timers(database, sql, bundle(webhook(receiver.url())), many=30)
         async with RoleProcess(
             ["orchestrator"], {"MINOOTS_DATABASE_URL": database_url, "MINOOTS_CAPACITY": "30"}
         ) as process:
@@ -628,7 +616,7 @@ async def test_sigterm_in_full_work_leaves_no_attempt_without_a_record(
     """Whatever it leased before it was told to end, it also ran and recorded."""
     environ = {"MINOOTS_DATABASE_URL": database_url, "MINOOTS_CAPACITY": "32"}
     async with Receiver() as receiver:
-        await fire(database, sql, bundle(webhook(receiver.url())), many=3_000)
+        await fire_timers(database, sql, bundle(webhook(receiver.url())), many=3_000)
         for nth in range(1, 6):
             async with RoleProcess(["orchestrator"], environ) as process:
                 await eventually(lambda: _has_come(receiver, "/hook", nth * 300), every=0.001)  # noqa: B023 - awaited here
@@ -647,7 +635,7 @@ async def test_sigterm_does_not_wait_for_an_endpoint_that_hangs(
         return web.Response()
 
     async with Receiver(hang) as receiver:
-        await fire(database, sql, bundle(webhook(receiver.url(), timeoutMs=120_000)), many=10)
+        await fire_timers(database, sql, bundle(webhook(receiver.url(), timeoutMs=120_000)), many=10)
         async with RoleProcess(
             ["orchestrator"], {"MINOOTS_DATABASE_URL": database_url, "MINOOTS_CAPACITY": "5"}
         ) as process:
@@ -657,7 +645,7 @@ async def test_sigterm_does_not_wait_for_an_endpoint_that_hangs(
 
 
 async def test_a_short_lease_lasts_longer_than_its_action(database: Database, sql: Sql) -> None:
-    (timer,) = await fire(database, sql, bundle(webhook("http://127.0.0.1:9/", timeoutMs=3_000)))
+    (timer,) = await fire_timers(database, sql, bundle(webhook("http://127.0.0.1:9/", timeoutMs=3_000)))
     (lease,) = await Intake(database, "node", 1_000).take_due(1)
     assert lease.key.timer_id == timer
     row = await sql.fetchrow("select next_attempt_at - leased_at as long from minoots.deliveries")

@@ -1,6 +1,8 @@
 """A timer's life without its loops: each step of the production code, once."""
 
 from datetime import timedelta
+from typing import Any
+from uuid import UUID
 
 from minoots.clock import SystemClock
 from minoots.domain.outcome import Outcome, Verdict
@@ -9,7 +11,7 @@ from minoots.kernel.planning import Planner
 from minoots.orchestrator.intake import Intake
 from minoots.store.database import Database
 from minoots.store.results import Result, record_results
-from tests.support.timers import Sql
+from tests.support.timers import Sql, insert_timers, switch_events_off
 
 
 async def fire(database: Database) -> Round:
@@ -43,3 +45,16 @@ async def attempt(database: Database, outcome: Outcome, verdict: Verdict) -> int
 DELIVERED = Verdict("delivered")
 DEAD = Verdict("dead", reason="gave up after 1 attempt: HTTP 500")
 LATER = Verdict("pending", wait=timedelta(hours=1))
+
+
+async def fire_timers(
+    database: Database, sql: Sql, actions: dict[str, Any], many: int = 1, *, events: bool = False
+) -> list[UUID]:
+    """Timers that have just fired; without events their deliveries are due at once."""
+    if not events:
+        await switch_events_off(sql)
+    timers = await insert_timers(sql, many, actions=actions)
+    kernel = Kernel(database, SystemClock(), 500)
+    while (await kernel.run_once()).claimed:
+        pass
+    return timers
