@@ -125,7 +125,7 @@ class Intake:
         leases = await deliveries.lease(
             self._db,
             connection,
-            [candidate.key for candidate in taken],
+            taken,
             [UUID(int=uuid_utils.uuid7().int) for _ in taken],
             self._node,
             timeout_ms=DEFAULT_TIMEOUT_MS,

@@ -71,7 +71,7 @@ ROW_ERRORS = (
     asyncpg.ProgramLimitExceededError,
     asyncpg.RaiseError,
 )
-_KEYED = "".join(f", set_config('enable_{way}', 'off', true)" for way in ("seqscan", "hashjoin", "mergejoin"))
+_KEYED = "".join(f"set local enable_{way} = off; " for way in ("seqscan", "hashjoin", "mergejoin"))
 _RETRIED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
@@ -181,12 +181,21 @@ class Database:
                     yield connection
 
     @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
-        """One READ COMMITTED transaction, committed where the block ends well."""
+    async def transaction(self, settings: str = "") -> AsyncIterator[Connection]:
+        """One READ COMMITTED transaction, committed where the block ends well.
+
+        `settings` are statements that come with its beginning, in the same round trip.
+        """
         assert self._pool is not None, "the database is not open"
         with translated():
-            async with self._pool.acquire(timeout=5) as connection, connection.transaction():
-                yield connection
+            async with self._pool.acquire(timeout=5) as connection:
+                try:
+                    await connection.execute(f"begin; {settings}")
+                    yield connection
+                except BaseException:
+                    await connection.execute("rollback")
+                    raise
+                await connection.execute("commit")
 
     @contextlib.asynccontextmanager
     async def guarded(
@@ -204,14 +213,13 @@ class Database:
         done again after the server crashed. With `is_keyed` every row is found by an index, whatever the statistics
         say: a plan made while a table was empty would go on to read all of it.
         """
-        async with self.transaction() as connection:
-            await connection.execute(
-                f"select set_config('idle_in_transaction_session_timeout', '{idle}', true), "
-                f"set_config('lock_timeout', '{lock}', true), set_config('statement_timeout', '{statement}', true), "
-                "set_config('plan_cache_mode', 'force_generic_plan', true)"
-                + ("" if is_durable else ", set_config('synchronous_commit', 'off', true)")
-                + (_KEYED if is_keyed else "")
-            )
+        settings = (
+            f"set local idle_in_transaction_session_timeout = '{idle}'; set local lock_timeout = '{lock}'; "
+            f"set local statement_timeout = '{statement}'; set local plan_cache_mode = force_generic_plan; "
+            + ("" if is_durable else "set local synchronous_commit = off; ")
+            + (_KEYED if is_keyed else "")
+        )
+        async with self.transaction(settings) as connection:
             yield connection
 
     async def repeat(self, work: Callable[[], Awaitable[T]], times: int = 5) -> T:

@@ -12,10 +12,11 @@ from minoots.store.lanes import LaneKey
 # Whose time has come: 2 s after a firing nobody leased, the end of a lease, the instant of a retry. Of each lane no
 # more than it has room for, from its mark on: what was claimed before that is not walked again.
 _FIND_DUE = """
-select d.timer_id, d.occurrence, d.action_id, d.position, d.gate, k.tenant_id, k.lane, d.next_attempt_at
+select d.timer_id, d.occurrence, d.action_id, d.position, d.gate, k.tenant_id, k.lane, d.next_attempt_at, d.was_leased
   from unnest($1::text[], $2::text[], $3::timestamptz[], $4::int[]) as k(tenant_id, lane, mark, room)
  cross join lateral (
-       select timer_id, occurrence, action_id, position, gate, next_attempt_at from minoots.deliveries x
+       select timer_id, occurrence, action_id, position, gate, next_attempt_at, lease_id is not null as was_leased
+         from minoots.deliveries x
         where x.tenant_id = k.tenant_id and x.lane = k.lane and x.next_attempt_at >= k.mark
           and x.next_attempt_at <= minoots.now() and x.next_attempt_at is not null and x.status = 'pending'
         order by x.next_attempt_at limit k.room
@@ -24,7 +25,8 @@ select d.timer_id, d.occurrence, d.action_id, d.position, d.gate, k.tenant_id, k
 
 # What a message tells of: only what was never leased, for everything else has an instant of its own.
 _FIND_FIRED = """
-select d.timer_id, d.occurrence, d.action_id, d.position, d.gate, d.tenant_id, d.lane, d.next_attempt_at
+select d.timer_id, d.occurrence, d.action_id, d.position, d.gate, d.tenant_id, d.lane, d.next_attempt_at,
+       false as was_leased
   from unnest($1::uuid[], $2::int[]) as m(timer_id, occurrence)
  cross join lateral (
        select * from minoots.deliveries x
@@ -58,59 +60,55 @@ update minoots.deliveries d set next_attempt_at = case when $4 then minoots.now(
    and d.status = 'pending' and d.lease_id is null
 """
 
+# A lease that ended without a record is an attempt whose outcome nobody knows.
+_LOSE = """
+insert into minoots.attempts (tenant_id, timer_id, occurrence, action_id, attempt, started_at, outcome, error, node)
+select d.tenant_id, d.timer_id, d.occurrence, d.action_id, d.attempt_count + 1, d.leased_at, 'unknown',
+       'nobody recorded how this attempt ended', d.leased_by
+  from unnest($1::uuid[], $2::int[], $3::text[]) as k(timer_id, occurrence, action_id)
+  join minoots.deliveries d using (timer_id, occurrence, action_id)
+ where d.status = 'pending' and d.lease_id is not null
+    on conflict do nothing
+"""
+
 _LEASE = """
-with taken as (
-    select d.timer_id, d.occurrence, d.action_id, k.lease_id, k.holds_place, d.lease_id as former, d.leased_at,
-           d.leased_by,
-           coalesce(a.action -> 'parameters', b.binding) as parameters, b.binding,
-           b.bundle -> 'retryPolicy' as retry_policy,
-           (a.action -> 'escalation' ->> 'afterAttempts')::int as escalates_after
-      from unnest($1::uuid[], $2::int[], $3::text[], $4::uuid[], $8::boolean[])
-               as k(timer_id, occurrence, action_id, lease_id, holds_place)
-      join minoots.deliveries d using (timer_id, occurrence, action_id)
-      join minoots.firings f using (timer_id, occurrence) join minoots.timers t on t.id = d.timer_id
-      -- a recurring timer may have changed since: its firing keeps what it fired with
-      cross join lateral (select coalesce(f.timer_shown::jsonb -> 'actionBundle', t.action_bundle) as bundle,
-                                 coalesce(f.timer_shown::jsonb -> 'agentBinding', t.agent_binding) as binding) b
-      cross join lateral (select case when d.escalated_from is null then b.bundle -> 'actions' -> d.position::int
-                                      else minoots.action_of(b.bundle, null, d.action_id, d.position) end as action) a),
--- a lease that ended without a record is an attempt whose outcome nobody knows
-lost as (
-    insert into minoots.attempts (tenant_id, timer_id, occurrence, action_id, attempt, started_at, outcome, error, node)
-    select d.tenant_id, d.timer_id, d.occurrence, d.action_id, d.attempt_count + 1, k.leased_at, 'unknown',
-           'nobody recorded how this attempt ended', k.leased_by
-      from taken k join minoots.deliveries d using (timer_id, occurrence, action_id)
-     where k.former is not null
-        on conflict do nothing),
--- what was said of the attempt before says nothing about this one
-leased as (
-    update minoots.deliveries d
-       set lease_id = k.lease_id, leased_by = $5, leased_at = minoots.now(), holds_place = k.holds_place,
-           ack_timeout_ms = minoots.ack_timeout_of(d.kind, k.parameters, k.binding),
-           ack_outcome = null, ack_note = null, ack_result = null, ack_at = null, ack_deadline_at = null,
-           attempt_count = d.attempt_count + (k.former is not null)::int,
-           unknown_count = d.unknown_count + (k.former is not null)::int,
-           next_attempt_at = minoots.now()
-               + (case when k.parameters ->> 'timeoutMs' ~ '^[0-9]{1,6}$' then (k.parameters ->> 'timeoutMs')::int
-                       else $6 end + $7) * interval '1 ms'
-      from taken k
-     where d.timer_id = k.timer_id and d.occurrence = k.occurrence and d.action_id = k.action_id
-       and d.status = 'pending'
- returning d.tenant_id, d.timer_id, d.occurrence, d.action_id, d.kind, d.lane, d.gate, d.lease_id, d.attempt_count,
-           d.unknown_count - coalesce(d.unknown_before, 0) as unknown_count, k.parameters, k.retry_policy, d.opened_at,
-           d.redrives, d.attempt_count - d.unknown_count - coalesce(d.charged_before, 0) as charged_count,
-           case when d.escalated_at is null then k.escalates_after end as escalates_after, d.ack_timeout_ms)
-select l.tenant_id, l.timer_id, l.occurrence, l.action_id, l.kind, l.lane, l.gate, l.lease_id, l.attempt_count,
-       l.unknown_count, l.parameters::text, l.retry_policy::text,
-       minoots.now() - coalesce(l.opened_at, f.fired_at) as age,
-       -- mostly nothing has changed since it fired, and to put that back costs as much as all the rest
-       case when t.version = f.timer_version and t.status = 'fired' and f.timer_shown is null
-            then minoots.timer_text(t) else minoots.timer_as_fired(t, f)::text end as timer,
-       case when f.status = 'dispatching' then minoots.firing_text(f)
-            else minoots.firing_as_fired(f)::text end as firing,
-       f.event_id, minoots.iso(f.fired_at) as fired_at, t.traceparent,
-       l.redrives, l.charged_count, l.escalates_after, l.ack_timeout_ms
-  from leased l join minoots.firings f using (timer_id, occurrence) join minoots.timers t on t.id = l.timer_id
+update minoots.deliveries d
+   set lease_id = k.lease_id, leased_by = $7, leased_at = minoots.now(), holds_place = k.holds_place,
+       ack_timeout_ms = minoots.ack_timeout_of(d.kind, k.parameters, k.binding),
+       -- what was said of the attempt before says nothing about this one
+       ack_outcome = null, ack_note = null, ack_result = null, ack_at = null, ack_deadline_at = null,
+       attempt_count = d.attempt_count + (d.lease_id is not null)::int,
+       unknown_count = d.unknown_count + (d.lease_id is not null)::int,
+       next_attempt_at = minoots.now()
+           + (case when k.parameters ->> 'timeoutMs' ~ '^[0-9]{1,6}$' then (k.parameters ->> 'timeoutMs')::int
+                   else $8 end + $9) * interval '1 ms'
+  from (select k.*, f.fired_at, f.event_id, t.traceparent, b.binding,
+               coalesce(a.action -> 'parameters', b.binding) as parameters, b.bundle -> 'retryPolicy' as retry_policy,
+               (a.action -> 'escalation' ->> 'afterAttempts')::int as escalates_after,
+               -- mostly nothing has changed since it fired, and to put that back costs as much as all the rest
+               case when t.version = f.timer_version and t.status = 'fired' and f.timer_shown is null
+                    then minoots.timer_text(t) else minoots.timer_as_fired(t, f)::text end as timer,
+               case when f.status = 'dispatching' then minoots.firing_text(f)
+                    else minoots.firing_as_fired(f)::text end as firing
+          from unnest($1::uuid[], $2::int[], $3::text[], $4::int[], $5::uuid[], $6::boolean[])
+                   as k(timer_id, occurrence, action_id, position, lease_id, holds_place)
+          join minoots.firings f using (timer_id, occurrence) join minoots.timers t on t.id = k.timer_id
+          -- a recurring timer may have changed since: its firing keeps what it fired with
+         cross join lateral (select coalesce(f.timer_shown::jsonb -> 'actionBundle', t.action_bundle) as bundle,
+                                    coalesce(f.timer_shown::jsonb -> 'agentBinding', t.agent_binding) as binding) b
+          -- what stands in for an action has its name and ~
+         cross join lateral (
+               select case when strpos(k.action_id, '~') = 0 then b.bundle -> 'actions' -> k.position
+                           else minoots.action_of(b.bundle, null, k.action_id, k.position) end as action) a
+        -- each of these once, however often it is used above and below
+        offset 0) k
+ where d.timer_id = k.timer_id and d.occurrence = k.occurrence and d.action_id = k.action_id and d.status = 'pending'
+returning d.tenant_id, d.timer_id, d.occurrence, d.action_id, d.kind, d.lane, d.gate, d.lease_id, d.attempt_count,
+          d.unknown_count - coalesce(d.unknown_before, 0) as unknown_count, k.parameters::text, k.retry_policy::text,
+          minoots.now() - coalesce(d.opened_at, k.fired_at) as age, k.timer, k.firing, k.event_id,
+          minoots.iso(k.fired_at) as fired_at, k.traceparent, d.redrives,
+          d.attempt_count - d.unknown_count - coalesce(d.charged_before, 0) as charged_count,
+          case when d.escalated_at is null then k.escalates_after end as escalates_after, d.ack_timeout_ms
 """
 
 # A delivery whose timer or firing somebody removed: nobody could ever run it.
@@ -155,13 +153,17 @@ class DeliveryKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A delivery that this transaction has locked. `gate`: how many of its firing may be under way at once."""
+    """A delivery that this transaction has locked. `gate`: how many of its firing may be under way at once.
+
+    `was_leased`: its last lease ended without a record.
+    """
 
     key: DeliveryKey
     position: int
     gate: int | None
     lane: LaneKey
     next_at: datetime
+    was_leased: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +226,7 @@ async def find_fired(db: Database, connection: Connection, firings: Collection[t
 
 
 def _candidate(row: Any) -> Candidate:
-    return Candidate(DeliveryKey(*row[:3]), row[3], row[4], LaneKey(row[5], row[6]), row[7])
+    return Candidate(DeliveryKey(*row[:3]), row[3], row[4], LaneKey(row[5], row[6]), row[7], row[8])
 
 
 async def lock_places(
@@ -244,15 +246,24 @@ async def set_next(db: Database, connection: Connection, keys: Sequence[Delivery
 
 
 async def lease(
-    db: Database, connection: Connection, keys: Sequence[DeliveryKey], lease_ids: Sequence[UUID], node: str, *,
+    db: Database, connection: Connection, found: Sequence[Candidate], lease_ids: Sequence[UUID], node: str, *,
     timeout_ms: int, margin_ms: int, hold_places: Sequence[bool]
 ) -> list[Lease]:  # fmt: skip
     """Lease what this transaction has locked, for the action's time-out (else `timeout_ms`) and a margin.
 
-    `hold_places`: which of them are counted against limits that were set for their lanes.
+    `hold_places`: which of them are counted against limits that were set for their lanes. The order is not kept.
     """
+    if lost := [candidate.key for candidate in found if candidate.was_leased]:
+        await connection.execute(db.sql(_LOSE), *key_columns(lost))
     rows = await connection.fetch(
-        db.sql(_LEASE), *key_columns(keys), list(lease_ids), node, timeout_ms, margin_ms, hold_places
+        db.sql(_LEASE),
+        *key_columns([candidate.key for candidate in found]),
+        [candidate.position for candidate in found],
+        list(lease_ids),
+        hold_places,
+        node,
+        timeout_ms,
+        margin_ms,
     )
     return [Lease(row[0], DeliveryKey(*row[1:4]), *row[4:]) for row in rows]
 

@@ -15,8 +15,8 @@ from grpc_status import rpc_status
 from minoots.rpc.pb import timer_pb2 as pb
 from minoots.rpc.pb import timer_pb2_grpc as pb_grpc
 from minoots.store.database import Database
-from tests.integration.test_orchestrator import fire
 from tests.support.acknowledging import Doors, serving
+from tests.support.life import fire_timers
 from tests.support.orchestrating import orchestrating
 from tests.support.receiver import Received, Receiver
 from tests.support.timers import Sql, bundle, webhook
@@ -101,7 +101,7 @@ async def door(request: pytest.FixtureRequest, database: Database, sql: Sql) -> 
         orchestrating(database, public_url=doors.url),
     ):
         actions = bundle(webhook(receiver.url(), acknowledgementTimeoutMs=600_000), maxAttempts=1)
-        await fire(database, sql, actions)
+        await fire_timers(database, sql, actions)
 
         async def is_awaited() -> bool:
             return await sql.fetchval("select status from minoots.deliveries") == "awaiting"

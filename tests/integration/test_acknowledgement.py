@@ -15,8 +15,9 @@ from minoots.embedded.ports import free_port
 from minoots.orchestrator.overdue import Overdue
 from minoots.settings import Address
 from minoots.store.database import Database
-from tests.integration.test_orchestrator import PROMPT, attempts_of, delivery_of, ended, fire, timer_of
+from tests.integration.test_orchestrator import PROMPT, attempts_of, delivery_of, ended, timer_of
 from tests.support.acknowledging import Answered, Doors, serving, until_open
+from tests.support.life import fire_timers
 from tests.support.orchestrating import orchestrating
 from tests.support.processes import RoleProcess
 from tests.support.receiver import Received, Receiver
@@ -71,7 +72,7 @@ async def make_due(sql: Sql) -> None:
 
 async def test_done_confirms_the_delivery_and_settles_the_firing(database: Database, sql: Sql, doors: Doors) -> None:
     async with Receiver() as receiver, orchestrating(database, public_url=doors.url):
-        (timer,) = await fire(database, sql, bundle(awaiting(receiver)), events=True)
+        (timer,) = await fire_timers(database, sql, bundle(awaiting(receiver)), events=True)
         await make_due(sql)
         got = await arrived(receiver)
         assert got.headers["x-minoots-ack-url"] == f"{doors.url}/timers/{timer}/firings/1/deliveries/call/ack"
@@ -105,7 +106,7 @@ async def test_done_confirms_the_delivery_and_settles_the_firing(database: Datab
 
 async def test_working_gives_more_time_as_often_as_it_is_said(database: Database, sql: Sql, doors: Doors) -> None:
     async with Receiver() as receiver, orchestrating(database, public_url=doors.url):
-        (timer,) = await fire(database, sql, bundle(awaiting(receiver, 6_000), maxAttempts=1))
+        (timer,) = await fire_timers(database, sql, bundle(awaiting(receiver, 6_000), maxAttempts=1))
         got = await arrived(receiver)
         await eventually(is_status(sql, timer, "awaiting"))
         first = (await delivery_of(sql, timer))["next_attempt_at"]
@@ -133,7 +134,7 @@ async def test_working_gives_more_time_as_often_as_it_is_said(database: Database
 async def test_not_confirmed_is_overdue_then_tried_again_then_dead(database: Database, sql: Sql, doors: Doors) -> None:
     async with Receiver() as receiver, orchestrating(database, public_url=doors.url):
         late = bundle(awaiting(receiver, 150), maxAttempts=3, **PROMPT)
-        (timer,) = await fire(database, sql, late, events=True)
+        (timer,) = await fire_timers(database, sql, late, events=True)
         await make_due(sql)
         await eventually(ended(sql), seconds=30)
     assert len(receiver.requests) == 3
@@ -157,7 +158,7 @@ async def test_failed_is_overdue_at_once_and_the_next_attempt_may_be_done(
     database: Database, sql: Sql, doors: Doors
 ) -> None:
     async with Receiver() as receiver, orchestrating(database, public_url=doors.url):
-        (timer,) = await fire(database, sql, bundle(awaiting(receiver), **PROMPT), events=True)
+        (timer,) = await fire_timers(database, sql, bundle(awaiting(receiver), **PROMPT), events=True)
         await make_due(sql)
         got = await arrived(receiver)
         await eventually(is_status(sql, timer, "awaiting"))
@@ -178,7 +179,7 @@ async def test_failed_with_no_attempt_left_is_dead_and_what_was_said_stays(
     database: Database, sql: Sql, doors: Doors
 ) -> None:
     async with Receiver() as receiver, orchestrating(database, public_url=doors.url):
-        (timer,) = await fire(database, sql, bundle(awaiting(receiver), maxAttempts=1))
+        (timer,) = await fire_timers(database, sql, bundle(awaiting(receiver), maxAttempts=1))
         got = await arrived(receiver)
         await eventually(is_status(sql, timer, "awaiting"))
         assert (await doors.ack(got, "failed", note="no beans"))[0] == 200
@@ -193,7 +194,7 @@ async def test_failed_with_no_attempt_left_is_dead_and_what_was_said_stays(
 
 async def test_a_redriven_delivery_may_be_done_under_the_same_token(database: Database, sql: Sql, doors: Doors) -> None:
     async with Receiver() as receiver, orchestrating(database, public_url=doors.url):
-        (timer,) = await fire(database, sql, bundle(awaiting(receiver), maxAttempts=1))
+        (timer,) = await fire_timers(database, sql, bundle(awaiting(receiver), maxAttempts=1))
         got = await arrived(receiver)
         await eventually(is_status(sql, timer, "awaiting"))
         assert (await doors.ack(got, "failed"))[0] == 200
@@ -215,7 +216,7 @@ async def test_overdue_escalates_as_other_failures_do(database: Database, sql: S
     async with Receiver() as receiver, orchestrating(database, public_url=doors.url):
         page = {"kind": "webhook", "parameters": {"url": receiver.url("/page"), "acknowledgementTimeoutMs": LONG_MS}}
         call = awaiting(receiver, 100) | {"escalation": {"afterAttempts": 2, "escalatesTo": page}}
-        (timer,) = await fire(database, sql, bundle(call, maxAttempts=2, **PROMPT))
+        (timer,) = await fire_timers(database, sql, bundle(call, maxAttempts=2, **PROMPT))
 
         async def is_paged() -> Received | None:
             return next((r for r in receiver.requests if r.path == "/page"), None)
@@ -233,7 +234,7 @@ async def test_a_webhook_without_a_time_to_acknowledge_gets_no_token(
     database: Database, sql: Sql, doors: Doors
 ) -> None:
     async with Receiver() as receiver, orchestrating(database, public_url=doors.url):
-        (timer,) = await fire(database, sql, bundle(webhook(receiver.url())))
+        (timer,) = await fire_timers(database, sql, bundle(webhook(receiver.url())))
         await eventually(ended(sql), seconds=30)
         assert not [name for name in receiver.requests[0].headers if name.startswith("x-minoots-ack")]
         path = f"{doors.url}/timers/{timer}/firings/1/deliveries/call/ack"
@@ -260,7 +261,7 @@ async def test_done_before_the_answer_is_the_end_whatever_the_answer(
         return web.Response(status=200 if fate == "taken" else 500)
 
     async with Receiver(answer) as receiver, orchestrating(database, public_url=doors.url):
-        (timer,) = await fire(database, sql, bundle(awaiting(receiver), **PROMPT), events=True)
+        (timer,) = await fire_timers(database, sql, bundle(awaiting(receiver), **PROMPT), events=True)
         await make_due(sql)
         await eventually(ended(sql), seconds=30)
         assert len(receiver.requests) == 1
@@ -281,7 +282,7 @@ async def test_failed_before_the_answer_is_tried_again(database: Database, sql: 
         return web.Response()
 
     async with Receiver(answer) as receiver, orchestrating(database, public_url=doors.url):
-        (timer,) = await fire(database, sql, bundle(awaiting(receiver), **PROMPT), events=True)
+        (timer,) = await fire_timers(database, sql, bundle(awaiting(receiver), **PROMPT), events=True)
         await make_due(sql)
         await eventually(ended(sql), seconds=30)
     assert [kind for kind, _ in await events(sql)] == ["overdue", "retrying", "confirmed"]
@@ -304,7 +305,7 @@ async def test_working_holds_off_the_retry_of_an_answer_that_was_lost(
     async with Receiver(answer) as receiver, orchestrating(database, public_url=doors.url):
         policy = {"backoffInitialMs": LONG_MS, "backoffMaxMs": LONG_MS}
         before, after = [
-            (await fire(database, sql, bundle(awaiting(receiver, path=path, timeoutMs=300), **policy)))[0]
+            (await fire_timers(database, sql, bundle(awaiting(receiver, path=path, timeoutMs=300), **policy)))[0]
             for path in ("/before", "/after")
         ]
         await eventually(lambda: _is_recorded(sql, before), seconds=30)
@@ -330,7 +331,7 @@ async def test_done_between_two_attempts_ends_the_delivery(database: Database, s
 
     async with Receiver(answer) as receiver, orchestrating(database, public_url=doors.url):
         policy = {"backoffInitialMs": LONG_MS, "backoffMaxMs": LONG_MS}
-        (timer,) = await fire(database, sql, bundle(awaiting(receiver), **policy))
+        (timer,) = await fire_timers(database, sql, bundle(awaiting(receiver), **policy))
         got = await arrived(receiver)
         await eventually(lambda: _is_recorded(sql, timer))
         status, shown = await doors.ack(got, "done")
@@ -343,7 +344,7 @@ async def test_done_between_two_attempts_ends_the_delivery(database: Database, s
 
 async def test_a_repetition_is_answered_and_a_contradiction_refused(database: Database, sql: Sql, doors: Doors) -> None:
     async with Receiver() as receiver, orchestrating(database, public_url=doors.url):
-        (timer,) = await fire(database, sql, bundle(awaiting(receiver)))
+        (timer,) = await fire_timers(database, sql, bundle(awaiting(receiver)))
         got = await arrived(receiver)
         await eventually(is_status(sql, timer, "awaiting"))
         status, first = await doors.ack(got, "done", note="one", result={"n": 1.5, "b": 2})
@@ -360,7 +361,7 @@ async def test_a_repetition_is_answered_and_a_contradiction_refused(database: Da
 async def test_who_may_acknowledge(database: Database, sql: Sql, doors: Doors) -> None:
     async with Receiver() as receiver, orchestrating(database, public_url=doors.url):
         both = bundle(awaiting(receiver, path="/a") | {"id": "a"}, awaiting(receiver, path="/b") | {"id": "b"})
-        (timer,) = await fire(database, sql, both)
+        (timer,) = await fire_timers(database, sql, both)
         await arrived(receiver, 2)
         await eventually(is_status(sql, timer, "awaiting", "a"))
         await eventually(is_status(sql, timer, "awaiting", "b"))
@@ -411,7 +412,7 @@ async def test_what_cannot_be_said(
     body: dict[str, Any], status: int, pointer: str, database: Database, sql: Sql, doors: Doors
 ) -> None:
     async with Receiver() as receiver, orchestrating(database, public_url=doors.url):
-        (timer,) = await fire(database, sql, bundle(awaiting(receiver)))
+        (timer,) = await fire_timers(database, sql, bundle(awaiting(receiver)))
         got = await arrived(receiver)
         await eventually(is_status(sql, timer, "awaiting"))
         token = got.headers["x-minoots-ack-token"]
@@ -423,7 +424,7 @@ async def test_what_cannot_be_said(
 
 async def test_nothing_can_be_acknowledged_that_was_not_sent(database: Database, sql: Sql, doors: Doors) -> None:
     async with Receiver() as receiver:
-        (timer,) = await fire(database, sql, bundle(awaiting(receiver)))
+        (timer,) = await fire_timers(database, sql, bundle(awaiting(receiver)))
         path = f"{doors.url}/timers/{timer}/firings/1/deliveries/call/ack"
         status, problem = await doors.post(path, {"outcome": "done"}, x_api_key="mnt_example", x_tenant_id="demo")
         assert (status, problem["deliveryStatus"]) == (409, "pending")
@@ -445,7 +446,7 @@ async def test_an_acknowledged_delivery_whose_orchestrator_was_killed_is_not_sen
     await switch_events_off(sql)
     async with Receiver() as receiver:
         async with RoleProcess(["orchestrator"], environ, crash_at="before-record") as victim:
-            (timer,) = await fire(database, sql, bundle(awaiting(receiver, timeoutMs=500), **PROMPT))
+            (timer,) = await fire_timers(database, sql, bundle(awaiting(receiver, timeoutMs=500), **PROMPT))
             assert await victim.wait(60) == -9
         got = await arrived(receiver)
         status, shown = await doors.ack(got, outcome, **({"extendMs": LONG_MS} if outcome == "working" else {}))
@@ -469,7 +470,7 @@ async def test_an_acknowledged_delivery_whose_orchestrator_was_killed_is_not_sen
 async def test_an_orchestrator_killed_as_it_moves_on_what_is_overdue_has_moved_nothing(
     database: Database, sql: Sql, database_url: str
 ) -> None:
-    await fire(database, sql, bundle(webhook("http://127.0.0.1:9/"), maxAttempts=1), events=True)
+    await fire_timers(database, sql, bundle(webhook("http://127.0.0.1:9/"), maxAttempts=1), events=True)
     await sql.execute(
         "update minoots.deliveries set status = 'awaiting', leased_at = minoots.now(), attempt_count = 1, "
         "ack_timeout_ms = 1, next_attempt_at = minoots.now()"
@@ -500,7 +501,7 @@ async def test_an_acknowledgement_and_a_record_at_the_same_moment_settle_once(
         orchestrating(database, "two", public_url=doors.url),
     ):
         offered = [awaiting(receiver) | {"id": f"a{n}"} for n in range(4)]
-        await fire(database, sql, bundle(*offered, concurrency=4), many=25, events=True)
+        await fire_timers(database, sql, bundle(*offered, concurrency=4), many=25, events=True)
         await make_due(sql)
         await eventually(lambda: _all_said(said, 100), seconds=60)
         await eventually(ended(sql, 25), seconds=60)
@@ -548,7 +549,7 @@ async def test_everything_by_processes_of_their_own(action_id: str, database_url
 
 async def test_one_that_cannot_be_moved_on_holds_up_no_other(database: Database, sql: Sql) -> None:
     actions = bundle(webhook("http://127.0.0.1:9/"), maxAttempts=1)
-    timers = await fire(database, sql, actions, many=5)
+    timers = await fire_timers(database, sql, actions, many=5)
     await sql.execute(
         "update minoots.deliveries set status = 'awaiting', leased_at = minoots.now(), attempt_count = 1, "
         "ack_timeout_ms = 1, next_attempt_at = minoots.now() - array_position($1, timer_id) * interval '1 s'",
@@ -569,7 +570,7 @@ async def test_one_that_cannot_be_moved_on_holds_up_no_other(database: Database,
 async def test_two_sweeps_share_what_is_overdue(database: Database, sql: Sql) -> None:
     """Each moves on what the other has not locked, and none is moved twice."""
     actions = bundle(webhook("http://127.0.0.1:9/"), maxAttempts=2, backoffInitialMs=LONG_MS)
-    await fire(database, sql, actions, many=250, events=True)
+    await fire_timers(database, sql, actions, many=250, events=True)
     await sql.execute(
         "update minoots.deliveries set status = 'awaiting', leased_at = minoots.now(), attempt_count = 1, "
         "ack_timeout_ms = 1, next_attempt_at = minoots.now()"

@@ -13,8 +13,8 @@ from minoots.domain.outcome import Answer, Retry
 from minoots.orchestrator.intake import Intake
 from minoots.store.database import Database
 from minoots.store.results import Result, record_results
-from tests.integration.test_orchestrator import PROMPT, ended, fire
-from tests.support.life import DEAD, make_deliveries_due, settle
+from tests.integration.test_orchestrator import PROMPT, ended
+from tests.support.life import DEAD, fire_timers, make_deliveries_due, settle
 from tests.support.orchestrating import orchestrating
 from tests.support.receiver import Receiver
 from tests.support.timers import Sql, bundle, count, webhook
@@ -60,7 +60,7 @@ async def make_due(sql: Sql) -> None:
 async def test_a_delivered_escalation_does_not_save_the_firing(database: Database, sql: Sql) -> None:
     async with Receiver(by_path(call=500)) as receiver, orchestrating(database):
         call = escalating(webhook(receiver.url("/call")), 2, paged(receiver.url("/page")))
-        (timer,) = await fire(database, sql, bundle(call, maxAttempts=3, **PROMPT), events=True)
+        (timer,) = await fire_timers(database, sql, bundle(call, maxAttempts=3, **PROMPT), events=True)
         await make_due(sql)
         await eventually(ended(sql), seconds=30)
     assert await shown(sql, timer) == [("call", "dead", None, 3), ("call~1", "delivered", "call", 1)]
@@ -90,7 +90,7 @@ async def test_an_action_that_is_mended_settles_the_firing_with_its_escalation(d
 
     async with Receiver(once) as receiver, orchestrating(database):
         call = escalating(webhook(receiver.url("/call")), 1, paged(receiver.url("/page")))
-        (timer,) = await fire(database, sql, bundle(call, **PROMPT))
+        (timer,) = await fire_timers(database, sql, bundle(call, **PROMPT))
         await eventually(ended(sql), seconds=30)
     assert await shown(sql, timer) == [("call", "delivered", None, 2), ("call~1", "delivered", "call", 1)]
     assert await count(sql, "status = 'settled' and version = 3") == 1
@@ -99,7 +99,7 @@ async def test_an_action_that_is_mended_settles_the_firing_with_its_escalation(d
 async def test_what_gives_up_before_escalates_at_that_moment(database: Database, sql: Sql) -> None:
     async with Receiver(by_path(call=410)) as receiver, orchestrating(database):
         call = escalating(webhook(receiver.url("/call")), 5, paged(receiver.url("/page")))
-        (timer,) = await fire(database, sql, bundle(call, **PROMPT), events=True)
+        (timer,) = await fire_timers(database, sql, bundle(call, **PROMPT), events=True)
         await make_due(sql)
         await eventually(ended(sql), seconds=30)
     assert await shown(sql, timer) == [("call", "dead", None, 1), ("call~1", "delivered", "call", 1)]
@@ -114,7 +114,7 @@ async def test_what_escalates_to_what_escalates(deep: int, database: Database, s
         last = paged(receiver.url(f"/level{deep}"))
         for level in reversed(range(1, deep)):
             last = escalating(paged(receiver.url(f"/level{level}")), 1, last)
-        (timer,) = await fire(
+        (timer,) = await fire_timers(
             database, sql, bundle(escalating(webhook(receiver.url("/level0"), "a"), 1, last), maxAttempts=2, **PROMPT)
         )
         await eventually(ended(sql), seconds=30)
@@ -132,7 +132,7 @@ async def test_one_escalates_in_the_batch_in_which_its_sibling_ends(database: Da
     async with Receiver(by_path(bad=410)) as receiver, orchestrating(database):
         bad = escalating(webhook(receiver.url("/bad"), "bad"), 1, paged(receiver.url("/page")))
         actions = bundle(webhook(receiver.url("/good"), "good"), bad, concurrency=2, **PROMPT)
-        timers = await fire(database, sql, actions, many=40)
+        timers = await fire_timers(database, sql, actions, many=40)
         await eventually(ended(sql, 40), seconds=30)
     for timer in timers:
         assert await shown(sql, timer) == [
@@ -158,7 +158,7 @@ async def test_an_escalation_takes_a_place_of_the_bundle(database: Database, sql
     async with Receiver(overlap) as receiver, orchestrating(database, "one"), orchestrating(database, "two"):
         page = escalating(paged(receiver.url("/call")), 1, paged(receiver.url("/page")))
         call = escalating(webhook(receiver.url("/call")), 1, page)
-        await fire(database, sql, bundle(call, maxAttempts=4, backoffInitialMs=0))
+        await fire_timers(database, sql, bundle(call, maxAttempts=4, backoffInitialMs=0))
         await eventually(ended(sql), seconds=30)
     assert most == 1
     assert await count(sql, "status = 'failed'") == 1
@@ -209,7 +209,7 @@ async def test_sixteen_actions_three_at_once_under_two_orchestrators_settle_once
         for number in (3, 12):
             actions[number] = escalating(actions[number], 1, paged(receiver.url("/page")))
         made = bundle(*actions, concurrency=3, maxAttempts=2, **PROMPT)
-        timers = await fire(database, sql, made, many=8, events=True)
+        timers = await fire_timers(database, sql, made, many=8, events=True)
         await make_due(sql)
         # Neither has room for all that may be under way, so that both take part.
         async with orchestrating(database, "one", 8), orchestrating(database, "two", 8):
@@ -232,7 +232,7 @@ async def test_what_is_confirmed_before_its_answer_is_lost_does_not_escalate(dat
     call = escalating(
         webhook("http://127.0.0.1:9/", acknowledgementTimeoutMs=60_000), 1, paged("http://127.0.0.1:9/page")
     )
-    (timer,) = await fire(database, sql, bundle(call))
+    (timer,) = await fire_timers(database, sql, bundle(call))
     (lease,) = await Intake(database, "here", 5_000).take_due(10)
     await sql.execute("update minoots.deliveries set ack_outcome = 'done', ack_at = minoots.now()")
     async with database.transaction() as connection:

@@ -20,9 +20,9 @@ from minoots.orchestrator.intake import Intake
 from minoots.service.dead_letters import DeadLetters
 from minoots.store.database import Database
 from tests.integration.test_escalation import by_path, escalating, make_due, paged, shown, told
-from tests.integration.test_orchestrator import PROMPT, attempts_of, ended, fire
+from tests.integration.test_orchestrator import PROMPT, attempts_of, ended
 from tests.support import ended as lives
-from tests.support.life import DEAD, DELIVERED, attempt, make_deliveries_due, settle
+from tests.support.life import DEAD, DELIVERED, attempt, fire_timers, make_deliveries_due, settle
 from tests.support.orchestrating import orchestrating
 from tests.support.receiver import Receiver
 from tests.support.timers import Sql, bundle, count, webhook
@@ -56,7 +56,9 @@ async def test_a_redriven_delivery_goes_on_as_the_same_one(database: Database, s
         return web.Response(status=200 if mended else 500)
 
     async with Receiver(answer) as receiver, orchestrating(database):
-        (timer,) = await fire(database, sql, bundle(webhook(receiver.url()), maxAttempts=2, **PROMPT), events=True)
+        (timer,) = await fire_timers(
+            database, sql, bundle(webhook(receiver.url()), maxAttempts=2, **PROMPT), events=True
+        )
         await make_due(sql)
         await eventually(ended(sql), seconds=30)
         assert (await sql.fetchrow("select status, version from minoots.timers"))["version"] == 3
@@ -95,7 +97,7 @@ async def _has(sql: Sql, condition: str, table: str = "timers") -> bool:
 
 async def test_beside_open_deliveries_it_only_adds_to_the_count(database: Database, sql: Sql) -> None:
     pair = bundle(webhook("http://127.0.0.1:9/", "a"), webhook("http://127.0.0.1:9/", "b"), concurrency=2)
-    (timer,) = await fire(database, sql, pair)
+    (timer,) = await fire_timers(database, sql, pair)
     await sql.execute("update minoots.deliveries set next_attempt_at = null where action_id = 'b'")
     assert await attempt(database, Retry("HTTP 500", Answer(1, 500)), DEAD) == 1
     before = await sql.fetchrow("select status, version from minoots.timers")
@@ -117,7 +119,7 @@ async def test_an_action_and_its_escalation_are_opened_together(database: Databa
     async with Receiver(answer) as receiver, orchestrating(database):
         page = escalating(paged(receiver.url("/page")), 1, paged(receiver.url("/boss")))
         call = escalating(webhook(receiver.url("/call")), 1, page)
-        (timer,) = await fire(database, sql, bundle(call, **PROMPT))
+        (timer,) = await fire_timers(database, sql, bundle(call, **PROMPT))
         await eventually(ended(sql), seconds=30)
         assert [row[1] for row in await shown(sql, timer)] == ["dead"] * 3
         mended = True
@@ -135,7 +137,7 @@ async def test_an_escalation_that_was_delivered_is_opened_again_when_it_fails_ag
 ) -> None:
     async with Receiver(by_path(call=500)) as receiver, orchestrating(database):
         call = escalating(webhook(receiver.url("/call")), 2, paged(receiver.url("/page")))
-        (timer,) = await fire(database, sql, bundle(call, maxAttempts=2, **PROMPT))
+        (timer,) = await fire_timers(database, sql, bundle(call, maxAttempts=2, **PROMPT))
         await eventually(ended(sql), seconds=30)
         assert await redrive(database, named(timer)) == (1, 1)
         await eventually(lambda: _failed_again(sql, 6), seconds=30)
@@ -243,7 +245,7 @@ async def test_a_recurring_timer_is_running_again(database: Database, sql: Sql) 
 
 async def test_the_age_counts_from_the_redrive(database: Database, sql: Sql) -> None:
     async with Receiver() as receiver, orchestrating(database):
-        (timer,) = await fire(database, sql, bundle(webhook(receiver.url()), maxAgeMs=3_600_000))
+        (timer,) = await fire_timers(database, sql, bundle(webhook(receiver.url()), maxAgeMs=3_600_000))
         await eventually(ended(sql), seconds=30)
     await sql.execute(
         "update minoots.deliveries set status = 'dead', dead_at = minoots.now(), dead_reason = 'so', "
@@ -275,7 +277,7 @@ async def test_what_was_redriven_is_not_pruned(database: Database, sql: Sql) -> 
 
 async def test_two_redrives_at_once_open_each_delivery_once(database: Database, sql: Sql) -> None:
     pair = bundle(webhook("http://127.0.0.1:9/", "a"), webhook("http://127.0.0.1:9/", "b"), concurrency=2)
-    await fire(database, sql, pair, many=60)
+    await fire_timers(database, sql, pair, many=60)
     while await attempt(database, Retry("HTTP 500", Answer(1, 500)), DEAD):
         pass
     done = await asyncio.gather(*(redrive(database, RedriveRequest(filter=RedriveFilter())) for _ in range(4)))
@@ -290,7 +292,7 @@ async def test_a_redrive_beside_deliveries_that_keep_dying_leaves_the_counts_rig
 ) -> None:
     async with Receiver(by_path(call=410)) as receiver, orchestrating(database, "one"), orchestrating(database, "two"):
         call = escalating(webhook(receiver.url("/call")), 1, paged(receiver.url("/page")))
-        await fire(database, sql, bundle(call, webhook(receiver.url("/fine"), "fine")), many=20)
+        await fire_timers(database, sql, bundle(call, webhook(receiver.url("/fine"), "fine")), many=20)
         for _ in range(6):
             await eventually(lambda: _has(sql, "status = 'failed'"), seconds=30)
             await redrive(database, RedriveRequest(filter=RedriveFilter()))

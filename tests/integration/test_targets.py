@@ -20,7 +20,8 @@ from minoots.orchestrator.actions.connect import CheckedResolver
 from minoots.orchestrator.actions.request import ActionRequest
 from minoots.orchestrator.actions.webhook import WebhookRunner
 from minoots.store.database import Database
-from tests.integration.test_orchestrator import attempts_of, delivery_of, ended, fire
+from tests.integration.test_orchestrator import attempts_of, delivery_of, ended
+from tests.support.life import fire_timers
 from tests.support.name_server import NameServer
 from tests.support.orchestrating import orchestrating
 from tests.support.scripted_receiver import certificate
@@ -195,7 +196,7 @@ async def test_a_refused_target_is_an_attempt_with_a_reason_and_may_be_mended(da
         webhooks = WebhookRunner(8, ONLY_PUBLIC, resolver, dns_kept_s=0)
         async with orchestrating(database, webhooks=webhooks):
             actions = bundle(webhook(sockets.url("moved.test")), backoffInitialMs=20, backoffMaxMs=40)
-            (timer,) = await fire(database, sql, actions)
+            (timer,) = await fire_timers(database, sql, actions)
             await eventually(ended(sql), seconds=30)
     attempts = await attempts_of(sql, timer)
     assert [attempt["outcome"] for attempt in attempts] == ["retry", "retry", "delivered"]
@@ -208,7 +209,7 @@ async def test_a_refused_target_is_an_attempt_with_a_reason_and_may_be_mended(da
 
 async def test_a_literal_from_plain_sql_is_refused_for_good(database: Database, sql: Sql) -> None:
     async with listening() as sockets, orchestrating(database, webhooks=WebhookRunner(8, Targets())):
-        (timer,) = await fire(database, sql, bundle(webhook(sockets.url(CANARY))))
+        (timer,) = await fire_timers(database, sql, bundle(webhook(sockets.url(CANARY))))
         await eventually(ended(sql), seconds=30)
     (attempt,) = await attempts_of(sql, timer)
     assert (attempt["outcome"], attempt["excerpt"]) == ("rejected", None)

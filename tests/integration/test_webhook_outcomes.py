@@ -10,7 +10,8 @@ from uuid import UUID
 import pytest
 
 from minoots.store.database import Database
-from tests.integration.test_orchestrator import attempts_of, delivery_of, ended, fire, timer_of
+from tests.integration.test_orchestrator import attempts_of, delivery_of, ended, timer_of
+from tests.support.life import fire_timers
 from tests.support.orchestrating import orchestrating
 from tests.support.processes import RoleProcess
 from tests.support.scripted_receiver import ScriptedReceiver
@@ -36,7 +37,7 @@ async def deliver(database: Database, sql: Sql, url: str, max_attempts: int = 3,
     """One webhook there, tried quickly and up to so often, until its timer has ended."""
     actions = bundle(webhook(url, **{"timeoutMs": 1_000} | parameters), maxAttempts=max_attempts, **QUICK)
     async with orchestrating(database):
-        (timer,) = await fire(database, sql, actions)
+        (timer,) = await fire_timers(database, sql, actions)
         await eventually(ended(sql), seconds=LONG)
     return timer
 
@@ -126,7 +127,7 @@ async def test_a_retry_after_of_weeks_is_cut_to_a_day_and_stored(
     receiver: ScriptedReceiver, database: Database, sql: Sql
 ) -> None:
     async with orchestrating(database):
-        (timer,) = await fire(database, sql, bundle(webhook(receiver.url("/limited/9999999")), **QUICK))
+        (timer,) = await fire_timers(database, sql, bundle(webhook(receiver.url("/limited/9999999")), **QUICK))
         await eventually(lambda: count(sql, "outcome = 'retry'", "attempts"), seconds=LONG)
     wait = await sql.fetchval(
         "select next_attempt_at - minoots.now() from minoots.deliveries where timer_id = $1", timer
