@@ -1,8 +1,9 @@
 """Writes results in batches: while one batch is being written, the next gathers."""
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import structlog
 
@@ -17,8 +18,10 @@ from minoots.store.results import Result, is_row_locked, record_results
 log = structlog.get_logger("minoots.orchestrator")
 
 BATCH = 500
-# While one waits for its commit, the other writes.
+# One writes at a time, for a transaction costs as much as twenty results; what takes longer than this (somebody has locked
+# a row, the disk is slow) is overtaken by the other one.
 WRITERS = 2
+TURN_S = 0.1
 RETRY_S = 0.5
 # Another recorder has a row for milliseconds; whoever has it longer than this must not hold up the other results.
 LOCK = "500ms"
@@ -43,6 +46,7 @@ class Recorder:
         self._ailing = set() if ailing is None else ailing
         self._rng = rng or random.Random()  # noqa: S311 - jitter is no secret
         self._queue: asyncio.Queue[Result] = asyncio.Queue()
+        self._turn = asyncio.Lock()
 
     def put(self, result: Result) -> None:
         """Never waits: the orchestrator's capacity bounds the queue."""
@@ -57,10 +61,24 @@ class Recorder:
     async def _write_on(self) -> None:
         while True:
             batch = [await self._queue.get()]
-            while len(batch) < BATCH and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
-            done, filled = await self._record(batch)
-            self._on_recorded(done, filled)
+            async with self._in_turn():
+                while len(batch) < BATCH and not self._queue.empty():
+                    batch.append(self._queue.get_nowait())
+                done, filled = await self._record(batch)
+                self._on_recorded(done, filled)
+
+    @contextlib.asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        """While no other writes, or beside one that takes too long."""
+        is_mine = False
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TURN_S):
+                    is_mine = await self._turn.acquire()
+            yield
+        finally:
+            if is_mine:
+                self._turn.release()
 
     async def _record(self, batch: Sequence[Result]) -> tuple[Sequence[Result], int]:
         """Until it is written, however long Postgres is away: a lease that ends meanwhile makes it a repetition.

@@ -35,7 +35,7 @@ select shard, pg_current_xact_id()::text::int8 as xid from minoots.outbox_shards
 # No more than 8 MiB in all, as they are stored, beyond the first event of each shard: a batch is held in memory.
 _READ = """
 select o.id, o.shard, o.event_id, o.tenant_id, o.timer_id, o.kind, minoots.iso(o.created_at) as at, o.traceparent,
-       o.data::text as data, pg_snapshot_xmin(pg_current_snapshot())::text::int8 as xmin
+       o.data::text as data, (select pg_snapshot_xmin(pg_current_snapshot())::text::int8) as xmin
   from unnest($1::smallint[], $2::int8[]) as m(shard, id)
  cross join lateral (
        select oldest.*, sum(pg_column_size(data)) over (order by id) - pg_column_size(data) as bytes_before
