@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import random
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -11,7 +12,7 @@ from uuid import UUID
 
 import structlog
 
-from minoots.domain.outcome import UNKNOWN_MOST, Answer, Outcome, Rejected, Retry, awaited, judge
+from minoots.domain.outcome import UNKNOWN_MOST, Answer, Delivered, Outcome, Rejected, Retry, Verdict, awaited, judge
 from minoots.orchestrator.actions import ActionRunner
 from minoots.orchestrator.actions.request import Acknowledging, request_of
 from minoots.orchestrator.capacity import Capacity
@@ -71,18 +72,23 @@ class Orchestrator:
     async def take_fired(self, firings: Sequence[tuple[UUID, int]]) -> int:
         """Lease and start what these firings have to do, as far as there is room; how many."""
         async with self._taking:
-            leases = await self._intake.take_fired(firings, 0 if self._is_draining else self._capacity.free)
+            leases = await self._intake.take_fired(firings, self._room)
             self._start(leases)
         return len(leases)
 
     async def take_due(self) -> int:
         """Lease and start deliveries whose time has come, as far as there is room; how many."""
         async with self._taking:
-            if self._is_draining or self._capacity.free <= 0:
+            if self._room <= 0:
                 return 0
-            leases = await self._intake.take_due(BATCH)
+            leases = await self._intake.take_due(min(BATCH, self._room))
             self._start(leases)
         return len(leases)
+
+    @property
+    def _room(self) -> int:
+        """How many more may be leased: what has ended and is not written yet is bounded as well."""
+        return 0 if self._is_draining else min(self._capacity.free, 2 * self._capacity.places - len(self._under_way))
 
     async def tick(self) -> float:
         """The loop of the second way of taking work: seconds until the next look."""
@@ -112,7 +118,6 @@ class Orchestrator:
 
     async def _attempt(self, lease: Lease) -> None:
         """Run one attempt and hand its result to the recorder; without a result the lease is left to end."""
-        attempt = lease.attempt_count + 1
         try:
             outcome = await self._run(lease)
             verdict = judge(
@@ -125,18 +130,28 @@ class Orchestrator:
             verdict = awaited(verdict, lease.ack_timeout_ms)
         except BaseException:
             self._forget([lease])
+            self._capacity.give_back([lane_of(lease)])
             raise
+        # What failed keeps its place until that is written, for it may open its lane.
+        if isinstance(outcome, Delivered):
+            self._capacity.give_back([lane_of(lease)])
         self.recorder.put(Result(lease, outcome, verdict))
+        self._tell(lease, outcome, verdict)
+
+    @staticmethod
+    def _tell(lease: Lease, outcome: Outcome, verdict: Verdict) -> None:
+        went_well = verdict.status in ("delivered", "awaiting")
         # What went well is in the attempts' table, and a line for each would take a tenth of the time.
-        tell = log.debug if verdict.status in ("delivered", "awaiting") else log.info
-        tell(
+        if went_well and not log.is_enabled_for(logging.DEBUG):
+            return
+        (log.debug if went_well else log.info)(
             f"delivery.{'retrying' if verdict.status == 'pending' else verdict.status}",
             tenant_id=lease.tenant_id,
             timer_id=str(lease.key.timer_id),
             occurrence=lease.key.occurrence,
             action_id=lease.key.action_id,
             lane=lease.lane,
-            attempt=attempt,
+            attempt=lease.attempt_count + 1,
             status_code=outcome.answer.status_code,
             duration_ms=outcome.answer.duration_ms,
             **({"reason": verdict.reason or getattr(outcome, "error", None)} if verdict.status != "delivered" else {}),
@@ -157,17 +172,19 @@ class Orchestrator:
             return Retry(f"internal error: {type(broken).__name__}", Answer(), is_ours=True)
 
     def _forget(self, leases: Sequence[Lease]) -> None:
-        """They are under way no more: their places are free, their leases no longer renewed."""
+        """They are under way no more, and their leases no longer renewed."""
         for lease in leases:
             self._under_way.pop(lease.lease_id, None)
-        self._capacity.give_back([lane_of(lease) for lease in leases])
         if not self._under_way:
             self._is_idle.set()
 
     def _recorded(self, results: Sequence[Result], filled: int) -> None:
-        # What was heard of an attempt later on was no attempt, and holds no place.
+        # What was heard of an attempt later on was no attempt.
         ended = [result.lease for result in results if isinstance(result.lease, Lease)]
         self._forget(ended)
+        self._capacity.give_back(
+            lane_of(r.lease) for r in results if isinstance(r.lease, Lease) and not isinstance(r.outcome, Delivered)
+        )
         soon = any(r.verdict.wait is not None and r.verdict.wait.total_seconds() < INTERVAL_MOST_S for r in results)
         if filled or soon:
             self._lanes.scan_again()

@@ -18,8 +18,8 @@ from minoots.store.results import Result, is_row_locked, record_results
 log = structlog.get_logger("minoots.orchestrator")
 
 BATCH = 500
-# One writes at a time, for a transaction costs as much as twenty results; what takes longer than this (somebody has locked
-# a row, the disk is slow) is overtaken by the other one.
+# One writes at a time, for a transaction costs as much as ten results; one that takes longer than this (somebody has
+# locked a row, the disk is slow) is overtaken by the other.
 WRITERS = 2
 TURN_S = 0.1
 RETRY_S = 0.5

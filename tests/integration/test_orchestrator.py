@@ -1,8 +1,9 @@
 """The orchestrator runs every action by its bundle and policy, records how it went, and settles a firing once."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -453,6 +454,48 @@ async def test_both_ways_of_taking_work_share_the_capacity(database: Database, s
             )
             assert sum(taken) == 10
             assert await count(sql, "lease_id is not null", "deliveries") == 10
+
+
+@contextlib.asynccontextmanager
+async def unwritable(database_url: str, condition: str = "true") -> AsyncIterator[None]:
+    """While somebody holds these firings, no result of theirs can be written."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with connection.transaction():
+            await connection.execute(f"select from minoots.firings where {condition} for update")
+            yield
+    finally:
+        await connection.close()
+
+
+async def test_an_answer_frees_the_place_before_it_is_written(database: Database, sql: Sql, database_url: str) -> None:
+    async with Receiver() as receiver:
+        await fire_timers(database, sql, bundle(webhook(receiver.url())), many=6)
+        held = "timer_id in (select timer_id from minoots.deliveries limit 4)"
+        async with unwritable(database_url, held), orchestrating(database, capacity=2):
+            await eventually(lambda: _has_come(receiver, "/hook", 6))
+            assert await count(sql, "status = 'settled'") <= 2
+
+
+async def test_what_is_not_written_yet_is_bounded(database: Database, sql: Sql, database_url: str) -> None:
+    async with Receiver() as receiver, orchestrating(database, capacity=2, looping=False) as orchestrator:
+        await fire_timers(database, sql, bundle(webhook(receiver.url())), many=40)
+        async with unwritable(database_url):
+            for _ in range(20):
+                await orchestrator.take_due()
+                await asyncio.sleep(0.05)
+            assert len(receiver.requests) == 8, "twice as many as there are places in all"
+        await eventually(lambda: _counts(sql, "status = 'settled'", "timers", 8))
+
+
+async def test_what_failed_keeps_its_place_until_it_is_written(database: Database, sql: Sql, database_url: str) -> None:
+    async with Receiver(answers(500)) as receiver, orchestrating(database, capacity=2, looping=False) as orchestrator:
+        await fire_timers(database, sql, bundle(webhook(receiver.url())), many=10)
+        async with unwritable(database_url):
+            for _ in range(10):
+                await orchestrator.take_due()
+                await asyncio.sleep(0.05)
+            assert len(receiver.requests) == 2, "and what it says of its lane is known before others go there"
 
 
 # What is sent
