@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import msgspec
+
 from minoots.store.database import Connection, Database
 from minoots.store.lanes import LaneKey
 
@@ -166,8 +168,7 @@ class Candidate:
     was_leased: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True):
     """The right to run one attempt and to write how it ended; with everything the attempt sends.
 
     `parameters`, `retry_policy`, `timer` and `firing` are JSON text. `age` is the delivery's, since it was opened; so
