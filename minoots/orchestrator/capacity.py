@@ -12,6 +12,9 @@ from collections.abc import Collection, Iterable, Mapping
 
 from minoots.store.lanes import LaneKey
 
+# Of one lane, so many times its places may have been delivered and wait to be written.
+AHEAD = 4
+
 
 class Allotment:
     """Places as they are given out, one by one, before they are taken. `caps` bounds lanes that have limits set."""
@@ -74,6 +77,7 @@ class Capacity:
         self.taken = 0
         self.under_way: Counter[LaneKey] = Counter()
         self.by_tenant: Counter[str] = Counter()
+        self._ahead: Counter[LaneKey] = Counter()
         self._free = asyncio.Event()
         self._free.set()
 
@@ -104,6 +108,21 @@ class Capacity:
             _less(self.by_tenant, key.tenant_id)
         if self.free > 0:
             self._free.set()
+
+    def run_ahead(self, key: LaneKey) -> bool:
+        """Give one place back before its result is written, until `catch_up`; False when too many are unwritten.
+
+        So many at most that a lane whose results cannot be written, for somebody has locked its rows, comes to a stop.
+        """
+        if self._ahead[key] >= AHEAD * self.lane_places or self._ahead.total() >= self.places:
+            return False
+        self._ahead[key] += 1
+        self.give_back([key])
+        return True
+
+    def catch_up(self, key: LaneKey) -> None:
+        """A result is written whose place was given back before."""
+        _less(self._ahead, key)
 
     async def wait_free(self, seconds: float) -> bool:
         """Wait for a place, at most so long; whether there is one."""

@@ -60,7 +60,9 @@ class Orchestrator:
         self._capacity = capacity
         self._rng = rng
         self._on_more_due = on_more_due
-        self._under_way: dict[UUID, tuple[Lease, float]] = {}
+        # Until their results are written. Of those in `_ahead`, others have the places by now.
+        self._held: dict[UUID, tuple[Lease, float]] = {}
+        self._ahead: set[UUID] = set()
         # One at a time, or each of the two ways of taking work would fill the places that the other is filling.
         self._taking = asyncio.Lock()
         self._is_draining = False
@@ -72,23 +74,18 @@ class Orchestrator:
     async def take_fired(self, firings: Sequence[tuple[UUID, int]]) -> int:
         """Lease and start what these firings have to do, as far as there is room; how many."""
         async with self._taking:
-            leases = await self._intake.take_fired(firings, self._room)
+            leases = await self._intake.take_fired(firings, 0 if self._is_draining else self._capacity.free)
             self._start(leases)
         return len(leases)
 
     async def take_due(self) -> int:
         """Lease and start deliveries whose time has come, as far as there is room; how many."""
         async with self._taking:
-            if self._room <= 0:
+            if self._is_draining or self._capacity.free <= 0:
                 return 0
-            leases = await self._intake.take_due(min(BATCH, self._room))
+            leases = await self._intake.take_due(BATCH)
             self._start(leases)
         return len(leases)
-
-    @property
-    def _room(self) -> int:
-        """How many more may be leased: what has ended and is not written yet is bounded as well."""
-        return 0 if self._is_draining else min(self._capacity.free, 2 * self._capacity.places - len(self._under_way))
 
     async def tick(self) -> float:
         """The loop of the second way of taking work: seconds until the next look."""
@@ -101,7 +98,7 @@ class Orchestrator:
     def _start(self, leases: Sequence[Lease]) -> None:
         self._capacity.take(lane_of(lease) for lease in leases)
         for lease in leases:
-            self._under_way[lease.lease_id] = (lease, time.monotonic())
+            self._held[lease.lease_id] = (lease, time.monotonic())
         if leases:
             self._spawn(self._begin(leases))
 
@@ -133,8 +130,8 @@ class Orchestrator:
             self._capacity.give_back([lane_of(lease)])
             raise
         # What failed keeps its place until that is written, for it may open its lane.
-        if isinstance(outcome, Delivered):
-            self._capacity.give_back([lane_of(lease)])
+        if isinstance(outcome, Delivered) and self._capacity.run_ahead(lane_of(lease)):
+            self._ahead.add(lease.lease_id)
         self.recorder.put(Result(lease, outcome, verdict))
         self._tell(lease, outcome, verdict)
 
@@ -172,19 +169,22 @@ class Orchestrator:
             return Retry(f"internal error: {type(broken).__name__}", Answer(), is_ours=True)
 
     def _forget(self, leases: Sequence[Lease]) -> None:
-        """They are under way no more, and their leases no longer renewed."""
+        """Their leases are held and renewed no longer."""
         for lease in leases:
-            self._under_way.pop(lease.lease_id, None)
-        if not self._under_way:
+            self._held.pop(lease.lease_id, None)
+        if not self._held:
             self._is_idle.set()
 
     def _recorded(self, results: Sequence[Result], filled: int) -> None:
         # What was heard of an attempt later on was no attempt.
         ended = [result.lease for result in results if isinstance(result.lease, Lease)]
         self._forget(ended)
-        self._capacity.give_back(
-            lane_of(r.lease) for r in results if isinstance(r.lease, Lease) and not isinstance(r.outcome, Delivered)
-        )
+        for lease in ended:
+            if lease.lease_id in self._ahead:
+                self._ahead.discard(lease.lease_id)
+                self._capacity.catch_up(lane_of(lease))
+            else:
+                self._capacity.give_back([lane_of(lease)])
         soon = any(r.verdict.wait is not None and r.verdict.wait.total_seconds() < INTERVAL_MOST_S for r in results)
         if filled or soon:
             self._lanes.scan_again()
@@ -194,7 +194,7 @@ class Orchestrator:
     async def renew(self) -> float:
         """Keep the leases of what is still under way; seconds until the next time."""
         now = time.monotonic()
-        old = [(lease, RENEW_FOR) for lease, since in self._under_way.values() if now - since > RENEW_EVERY_S]
+        old = [(lease, RENEW_FOR) for lease, since in self._held.values() if now - since > RENEW_EVERY_S]
         if old:
             async with self._db.connection() as connection:
                 await deliveries.renew(self._db, connection, old)
@@ -208,7 +208,7 @@ class Orchestrator:
                 # What is being leased at this moment is started first, and then under way like the rest.
                 async with self._taking:
                     self._is_idle.clear()
-                if self._under_way:
+                if self._held:
                     await self._is_idle.wait()
         for running in self._tasks:
             running.cancel()

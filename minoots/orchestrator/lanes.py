@@ -19,7 +19,7 @@ SCAN_SHARE = 20
 # So far behind what was claimed last may rows yet appear that are due before it: late commits, rolled-back claims. What
 # appears even later is found by the next scan.
 MARK_LAG = timedelta(seconds=2)
-# So long two clocks are taken to run alike.
+# What a scan has read of the database's clock is no longer believed after this: somebody may have set it back.
 CLOCK_KEPT_S = 10.0
 # How many lanes one claim asks at most.
 LANES_AT_ONCE = 200
@@ -102,12 +102,11 @@ class Lanes:
         return _first((key for key in ready if self.capacity.has_room(key)), LANES_AT_ONCE)
 
     def has_passed(self, instant: datetime) -> bool:
-        """Whether the database's clock is past this for certain; False also when no scan told of it lately."""
+        """Whether the database's clock was past this at the last scan, so that the scan saw what was due by then."""
         if self._clock is None:
             return False
         read, at = self._clock
-        elapsed_s = time.monotonic() - at
-        return elapsed_s < CLOCK_KEPT_S and instant <= read + timedelta(seconds=elapsed_s)
+        return instant <= read and time.monotonic() - at < CLOCK_KEPT_S
 
     def seconds_to_look(self) -> float:
         """Until the next scan, or until a lane has work or may go on."""

@@ -26,8 +26,6 @@ FETCH_S = 0.5
 ACK_WAIT_S = 30
 # A wiped NATS forgets the consumer, and a fetch from one that is gone only times out: so look now and then.
 CHECK_EVERY_EMPTY = 20
-
-
 # A firing whose message comes later than that is due by now, like everything else that nobody leased.
 DUE_AFTER = timedelta(seconds=2)
 

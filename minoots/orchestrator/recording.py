@@ -13,7 +13,7 @@ from minoots.errors import Unavailable
 from minoots.store.database import ROW_ERRORS, Database, describe_refusal
 from minoots.store.deliveries import Lease
 from minoots.store.lanes import LaneKey, SeenAttempt, see_attempts
-from minoots.store.results import Result, is_row_locked, record_results
+from minoots.store.results import Result, find_locked, is_row_locked, record_results
 
 log = structlog.get_logger("minoots.orchestrator")
 
@@ -49,7 +49,7 @@ class Recorder:
         self._turn = asyncio.Lock()
 
     def put(self, result: Result) -> None:
-        """Never waits: the orchestrator's capacity bounds the queue."""
+        """Never waits: the orchestrator's capacity, and what may run ahead of it, bound the queue."""
         self._queue.put_nowait(result)
 
     async def run(self) -> None:
@@ -86,13 +86,18 @@ class Recorder:
         Returns what is written or given up, and how many places that filled. One bad row, or one that somebody has
         locked, is found by halving, and holds up no other.
         """
-        is_told = False
+        is_told = is_locked = False
         while True:
             try:
+                if is_locked:
+                    return await self._pass_by(batch)
                 return batch, await self._db.repeat(lambda: self._write(batch))
             except (Unavailable, TimeoutError) as away:
                 if is_row_locked(away):
-                    return await self._halve(batch) if len(batch) > 1 else self._postpone(batch[0])
+                    if len(batch) == 1:
+                        return self._postpone(batch)
+                    is_locked = True
+                    continue
                 if not is_told:
                     log.warning("orchestrator.results_wait", results=len(batch))
                     is_told = True
@@ -117,12 +122,30 @@ class Recorder:
         others, more = await self._record(batch[middle:])
         return [*done, *others], filled + more
 
-    def _postpone(self, result: Result) -> tuple[Sequence[Result], int]:
-        """Its lease is kept meanwhile, like that of everything that is not recorded."""
+    async def _pass_by(self, batch: Sequence[Result]) -> tuple[Sequence[Result], int]:
+        """Write those whose timers and firings nobody has locked, and the rest later.
+
+        By halving alone, each of them would be waited for: minutes, where somebody has locked all of a tenant's rows.
+        """
+        async with self._db.guarded() as connection:
+            locked = await find_locked(self._db, connection, [result.lease.key for result in batch])
+        held = [result for result in batch if result.lease.key[:2] in locked]
+        if not held:
+            return await self._halve(batch)
+        self._postpone(held)
+        free = [result for result in batch if result.lease.key[:2] not in locked]
+        return await self._record(free) if free else ([], 0)
+
+    def _postpone(self, locked: Sequence[Result]) -> tuple[Sequence[Result], int]:
+        """Their leases are kept meanwhile, like those of everything that is not recorded."""
         log.warning(
-            "orchestrator.row_locked", timer_id=str(result.lease.key.timer_id), note="tried again until it is free"
+            "orchestrator.row_locked",
+            timer_id=str(locked[0].lease.key.timer_id),
+            results=len(locked),
+            note="tried again until it is free",
         )
-        asyncio.get_running_loop().call_later(POSTPONE_S, self.put, result)
+        for result in locked:
+            asyncio.get_running_loop().call_later(POSTPONE_S, self.put, result)
         return [], 0
 
     async def _write(self, batch: Sequence[Result]) -> int:

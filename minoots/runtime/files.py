@@ -1,5 +1,6 @@
 """How many files and sockets this process may have open."""
 
+import contextlib
 import resource
 
 # Enough for anything here, and what walks over all numbers before it starts a command still ends.
@@ -13,7 +14,9 @@ def raise_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = ENOUGH if hard == resource.RLIM_INFINITY else min(hard, ENOUGH)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        # Some sandboxes and macOS refuse what they said they allow: then it stays as it is.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def connections_possible() -> int:

@@ -193,7 +193,9 @@ class Database:
                     await connection.execute(f"begin; {settings}")
                     yield connection
                 except BaseException:
-                    await connection.execute("rollback")
+                    # What happened counts, and not that the connection is gone as well; the pool looks after it.
+                    with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+                        await connection.execute("rollback")
                     raise
                 await connection.execute("commit")
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 import asyncpg
 
 from minoots.domain.outcome import Delivered, Heard, Outcome, Rejected, Verdict
 from minoots.store.acks import AckLease
 from minoots.store.database import Connection, Database
-from minoots.store.deliveries import Lease
+from minoots.store.deliveries import DeliveryKey, Lease
 from minoots.store.escalations import Failing, escalate
 from minoots.store.outbox import event_id_of
 from minoots.store.steering import Steering, steer
@@ -151,6 +152,21 @@ event as (
 select timer_id, occurrence, action_id, status from ended
 """.replace(":event_id", event_id_of("row_number() over ()"))
 
+# Firings that somebody has locked, or whose timer somebody has. What is gone is not locked.
+_FIND_LOCKED = """
+with wanted as materialized (
+    select distinct timer_id, occurrence from unnest($1::uuid[], $2::int[]) as m(timer_id, occurrence)),
+free as materialized (
+    select f.timer_id, f.occurrence from wanted join minoots.firings f using (timer_id, occurrence)
+       for no key update of f skip locked),
+free_timer as materialized (
+    select t.id from minoots.timers t where t.id = any($1::uuid[]) for no key update skip locked)
+select f.timer_id, f.occurrence
+  from wanted join minoots.firings f using (timer_id, occurrence) left join minoots.timers t on t.id = f.timer_id
+ where not exists (select from free where free.timer_id = f.timer_id and free.occurrence = f.occurrence)
+    or t.id is not null and not exists (select from free_timer where free_timer.id = t.id)
+"""
+
 # Places that results made free go to those that wait for one, in the bundle's order: `nth` counts those that wait.
 _FILL_PLACES = """
 with firing as (
@@ -215,6 +231,12 @@ async def record_results(db: Database, connection: Connection, results: Sequence
         tag = await connection.execute(db.sql(_FILL_PLACES), [k.timer_id for k in gated], [k.occurrence for k in gated])
         filled = int(tag.rsplit(" ", 1)[-1])
     return len(rows), filled + escalated
+
+
+async def find_locked(db: Database, connection: Connection, keys: Sequence[DeliveryKey]) -> set[tuple[UUID, int]]:
+    """Which firings of these deliveries somebody else has locked, or the timers of."""
+    rows = await connection.fetch(db.sql(_FIND_LOCKED), [k.timer_id for k in keys], [k.occurrence for k in keys])
+    return {(row[0], row[1]) for row in rows}
 
 
 def _steering(result: Result) -> Steering | None:

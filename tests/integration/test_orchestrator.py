@@ -16,6 +16,7 @@ from minoots.clock import SystemClock
 from minoots.domain.outcome import Answer, Delivered, Rejected, Verdict
 from minoots.embedded.nats import EmbeddedNats
 from minoots.kernel.firing import Kernel
+from minoots.orchestrator.capacity import AHEAD
 from minoots.orchestrator.intake import Intake
 from minoots.orchestrator.recording import Recorder
 from minoots.store.database import Database
@@ -478,14 +479,36 @@ async def test_an_answer_frees_the_place_before_it_is_written(database: Database
 
 
 async def test_what_is_not_written_yet_is_bounded(database: Database, sql: Sql, database_url: str) -> None:
-    async with Receiver() as receiver, orchestrating(database, capacity=2, looping=False) as orchestrator:
+    async with (
+        Receiver() as receiver,
+        orchestrating(database, capacity=2, lane_capacity=1, looping=False) as orchestrator,
+    ):
         await fire_timers(database, sql, bundle(webhook(receiver.url())), many=40)
         async with unwritable(database_url):
             for _ in range(20):
                 await orchestrator.take_due()
                 await asyncio.sleep(0.05)
-            assert len(receiver.requests) == 8, "twice as many as there are places in all"
-        await eventually(lambda: _counts(sql, "status = 'settled'", "timers", 8))
+            assert len(receiver.requests) == AHEAD + 1, "so many run ahead, and one has the lane's place"
+        await eventually(lambda: _counts(sql, "status = 'settled'", "timers", AHEAD + 1))
+
+
+async def test_a_tenant_whose_results_cannot_be_written_holds_up_no_other(
+    database: Database, sql: Sql, database_url: str
+) -> None:
+    async with Receiver() as receiver, orchestrating(database, capacity=32, lane_capacity=8):
+        await fire_timers(database, sql, bundle(webhook(receiver.url("/locked"))), many=200)
+        async with unwritable(database_url):
+            await eventually(lambda: _has_come(receiver, "/locked", 8))
+            others = await insert_timers(sql, 20, actions=bundle(webhook(receiver.url("/other"))))
+            await sql.execute("update minoots.timers set tenant_id = 'other' where id = any($1)", others)
+            while (await Kernel(database, SystemClock(), 500).run_once()).claimed:
+                pass
+            await eventually(
+                lambda: _counts(sql, "tenant_id = 'other' and status = 'settled'", "timers", 20), seconds=8
+            )
+            assert not await count(sql, "tenant_id <> 'other' and status = 'settled'")
+        await eventually(lambda: _counts(sql, "status = 'settled'", "timers", 220), seconds=30)
+    assert len(receiver.requests) == 220, "each once"
 
 
 async def test_what_failed_keeps_its_place_until_it_is_written(database: Database, sql: Sql, database_url: str) -> None:

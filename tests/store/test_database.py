@@ -160,6 +160,31 @@ async def test_what_may_work_later_is_away(
                 await connection.execute(statement)
 
 
+async def test_what_a_block_raises_is_not_hidden_by_the_rollback_that_fails(database: Database, sql: Sql) -> None:
+    async def lose_and_fail() -> None:
+        async with database.transaction() as connection:
+            await sql.execute("select pg_terminate_backend($1)", connection.get_server_pid())
+            await asyncio.sleep(0.2)
+            raise KeyError("ours")
+
+    with pytest.raises(KeyError, match="ours"):
+        await lose_and_fail()
+    async with database.connection() as connection:
+        assert await connection.fetchval("select 1") == 1
+
+
+async def test_a_transaction_whose_settings_are_refused_is_none(database: Database) -> None:
+    for _ in range(database._size + 1):
+        with pytest.raises(asyncpg.UndefinedObjectError):
+            async with database.transaction("set local no_such_setting = 1"):
+                pytest.fail("it did not begin")
+    async with database.connection() as connection:
+        assert not connection.is_in_transaction()
+        await connection.execute("insert into minoots.tenants values ('kept')")
+    async with database.connection() as connection:
+        assert await connection.fetchval("select count(*) from minoots.tenants where tenant_id = 'kept'") == 1
+
+
 async def test_a_read_only_database_is_away_and_says_so(database: Database) -> None:
     async def write() -> None:
         async with database.transaction() as connection:

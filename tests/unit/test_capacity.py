@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minoots.orchestrator.capacity import Capacity
+from minoots.orchestrator.capacity import AHEAD, Capacity
 from minoots.store.lanes import LaneKey
 
 keys = st.lists(
@@ -79,3 +79,29 @@ def test_nothing_is_given_twice_and_nothing_is_kept_back(
     assert not wide or max(wide.values()) - min(wide.values()) <= 1, "tenants that want more have equal parts"
     capacity.give_back(key for key, many in shared.items() for _ in range(many))
     assert (capacity.taken, len(capacity.under_way), len(capacity.by_tenant)) == (0, 0, 0)
+
+
+def test_so_many_run_ahead_of_what_is_written_and_no_more() -> None:
+    capacity = Capacity(8, 2)
+    lane, other = LaneKey("a", "x"), LaneKey("b", "x")
+    for _ in range(AHEAD * 2):
+        capacity.take([lane])
+        assert capacity.run_ahead(lane)
+    capacity.take([lane])
+    assert not capacity.run_ahead(lane), "as many as four times the lane's places are not written yet"
+    capacity.take([other])
+    assert capacity.run_ahead(other)
+    assert capacity.taken == 1, "only that one has its place still"
+    capacity.catch_up(lane)
+    assert capacity.run_ahead(lane)
+    assert capacity.taken == 0
+
+
+def test_all_lanes_together_run_ahead_by_as_much_as_there_are_places() -> None:
+    capacity = Capacity(4, 100)
+    lanes = [LaneKey("a", str(n)) for n in range(9)]
+    for lane in lanes[:8]:
+        capacity.take([lane])
+        assert capacity.run_ahead(lane)
+    capacity.take([lanes[8]])
+    assert not capacity.run_ahead(lanes[8])

@@ -4,7 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from structlog.testing import capture_logs
 
+from minoots import wiring
 from minoots.runtime.files import KEPT
 
 _PRINT = (
@@ -26,3 +28,12 @@ def test_the_soft_limit_is_raised_to_the_hard_one(limits: str, possible: int) ->
         timeout=60,
     )
     assert (ran.stdout.strip(), ran.stderr) == (str(possible), "")
+
+
+def test_an_orchestrator_takes_no_more_than_there_can_be_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wiring, "connections_possible", lambda: 300)
+    with capture_logs() as lines:
+        assert wiring._affordable(100) == 100
+        assert lines == []
+        assert wiring._affordable(512) == 150, "twice so many are under way"
+    assert [line["event"] for line in lines] == ["orchestrator.few_files"]

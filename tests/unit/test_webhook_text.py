@@ -1,10 +1,15 @@
 """What a receiver answered, made fit to be stored and shown."""
 
+import errno
+
+import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 from hypothesis import given
 from hypothesis import strategies as st
 
 from minoots.orchestrator.actions.answer import printable
+from minoots.orchestrator.actions.webhook import _has_no_file_left
 
 
 @given(st.binary(max_size=200))
@@ -36,3 +41,12 @@ def test_what_people_write_stays_as_it_is(text: str) -> None:
 )
 def test_control_characters_are_escaped(answer: bytes, shown: str) -> None:
     assert printable(answer) == shown
+
+
+def test_only_a_want_of_files_is_this_sides_own_failure() -> None:
+    """It says nothing of the destination, whose breaker must not open by it."""
+    key = ConnectionKey("h", 80, False, True, None, None, None)
+    for number, is_ours in ((errno.EMFILE, True), (errno.ENFILE, True), (errno.ECONNREFUSED, False)):
+        assert _has_no_file_left(OSError(number, "x")) is is_ours
+        assert _has_no_file_left(aiohttp.ClientConnectorError(key, OSError(number, "x"))) is is_ours
+    assert not _has_no_file_left(aiohttp.ServerDisconnectedError())

@@ -1,6 +1,7 @@
 """The webhook: one HTTP request, whose answer is the outcome. Redirects are never followed."""
 
 import asyncio
+import errno
 import os
 import ssl
 import time
@@ -123,7 +124,7 @@ class WebhookRunner:
         except TimeoutError:
             return Retry(f"no complete answer within {timeout_s:g} s", heard.answer())
         except (aiohttp.ClientError, ssl.SSLError, OSError, ValueError) as failed:
-            return Retry(describe(failed), heard.answer())
+            return Retry(describe(failed), heard.answer(), is_ours=_has_no_file_left(failed))
 
     async def _sign(self, url: str, request: ActionRequest, body: bytes) -> dict[str, str]:
         """This attempt's time, and the signature where there is a secret for it; raises CannotSign."""
@@ -203,6 +204,12 @@ def _compose(parameters: WebhookParameters, request: ActionRequest) -> tuple[str
     if request.ack:
         headers |= {"x-minoots-ack-url": request.ack.url, "x-minoots-ack-token": request.ack.token}
     return method, body, headers
+
+
+def _has_no_file_left(failed: BaseException) -> bool:
+    """Whether this process or machine can open no more sockets, which says nothing of the other end."""
+    cause = failed.os_error if isinstance(failed, aiohttp.ClientConnectorError) else failed
+    return isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def describe(failed: BaseException) -> str:
