@@ -77,7 +77,8 @@ class Capacity:
         self.taken = 0
         self.under_way: Counter[LaneKey] = Counter()
         self.by_tenant: Counter[str] = Counter()
-        self._ahead: Counter[LaneKey] = Counter()
+        self._ahead = 0
+        self._ahead_of: Counter[LaneKey] = Counter()
         self._free = asyncio.Event()
         self._free.set()
 
@@ -114,15 +115,17 @@ class Capacity:
 
         So many at most that a lane whose results cannot be written, for somebody has locked its rows, comes to a stop.
         """
-        if self._ahead[key] >= AHEAD * self.lane_places or self._ahead.total() >= self.places:
+        if self._ahead >= self.places or self._ahead_of[key] >= AHEAD * self.lane_places:
             return False
-        self._ahead[key] += 1
+        self._ahead += 1
+        self._ahead_of[key] += 1
         self.give_back([key])
         return True
 
     def catch_up(self, key: LaneKey) -> None:
         """A result is written whose place was given back before."""
-        _less(self._ahead, key)
+        self._ahead -= 1
+        _less(self._ahead_of, key)
 
     async def wait_free(self, seconds: float) -> bool:
         """Wait for a place, at most so long; whether there is one."""
