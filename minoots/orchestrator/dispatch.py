@@ -83,7 +83,7 @@ class Orchestrator:
         async with self._taking:
             if self._is_draining or self._capacity.free <= 0:
                 return 0
-            leases = await self._intake.take_due(BATCH)
+            leases = await self._intake.take_due(min(BATCH, self._capacity.free))
             self._start(leases)
         return len(leases)
 
@@ -196,7 +196,7 @@ class Orchestrator:
         now = time.monotonic()
         old = [(lease, RENEW_FOR) for lease, since in self._held.values() if now - since > RENEW_EVERY_S]
         if old:
-            async with self._db.connection() as connection:
+            async with self._db.guarded(is_keyed=True) as connection:
                 await deliveries.renew(self._db, connection, old)
         return RENEW_EVERY_S
 

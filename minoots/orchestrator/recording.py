@@ -29,9 +29,10 @@ POSTPONE_S = 2.0
 
 
 class Recorder:
-    """A queue of results and its writers. `on_recorded` gets what is written or given up.
+    """A queue of results and its writers.
 
-    `ailing` are lanes with failures: what succeeds there has to be counted; of the others only failures are.
+    `on_recorded` gets what is written or given up, and how many places of bundles that filled. `ailing` are lanes with
+    failures: what succeeds there has to be counted; of the others only failures are.
     """
 
     def __init__(
@@ -64,8 +65,7 @@ class Recorder:
             async with self._in_turn():
                 while len(batch) < BATCH and not self._queue.empty():
                     batch.append(self._queue.get_nowait())
-                done, filled = await self._record(batch)
-                self._on_recorded(done, filled)
+                await self._record(batch)
 
     @contextlib.asynccontextmanager
     async def _in_turn(self) -> AsyncIterator[None]:
@@ -80,20 +80,19 @@ class Recorder:
             if is_mine:
                 self._turn.release()
 
-    async def _record(self, batch: Sequence[Result]) -> tuple[Sequence[Result], int]:
+    async def _record(self, batch: Sequence[Result]) -> None:
         """Until it is written, however long Postgres is away: a lease that ends meanwhile makes it a repetition.
 
-        Returns what is written or given up, and how many places that filled. One bad row, or one that somebody has
-        locked, is found by halving, and holds up no other.
+        One bad row is found by halving, and one that somebody has locked is passed by: they hold up no other.
         """
         is_told = is_locked = False
         while True:
             try:
                 if is_locked:
                     return await self._pass_by(batch)
-                return batch, await self._db.repeat(lambda: self._write(batch))
+                filled = await self._db.repeat(lambda: self._write(batch))
             except (Unavailable, TimeoutError) as away:
-                if is_row_locked(away):
+                if is_row_locked(away) and not is_locked:
                     if len(batch) == 1:
                         return self._postpone(batch)
                     is_locked = True
@@ -107,7 +106,7 @@ class Recorder:
                     return await self._halve(batch)
                 # Its lease ends without a record, which shows as an attempt with an unknown outcome.
                 log.error("orchestrator.result_refused", reason=describe_refusal(refused))
-                return batch, 0
+                return self._on_recorded(batch, 0)
             except Exception:
                 # A defect or a schema in the making: results are kept, for to lose them is worse than to wait. What it
                 # does not concern is written.
@@ -115,28 +114,30 @@ class Recorder:
                 if len(batch) > 1:
                     return await self._halve(batch)
                 await asyncio.sleep(RETRY_S * 10)
+            else:
+                return self._on_recorded(batch, filled)
 
-    async def _halve(self, batch: Sequence[Result]) -> tuple[Sequence[Result], int]:
+    async def _halve(self, batch: Sequence[Result]) -> None:
         middle = len(batch) // 2
-        done, filled = await self._record(batch[:middle])
-        others, more = await self._record(batch[middle:])
-        return [*done, *others], filled + more
+        await self._record(batch[:middle])
+        await self._record(batch[middle:])
 
-    async def _pass_by(self, batch: Sequence[Result]) -> tuple[Sequence[Result], int]:
-        """Write those whose timers and firings nobody has locked, and the rest later.
+    async def _pass_by(self, batch: Sequence[Result]) -> None:
+        """Write those of which nobody has locked a row, and the rest later.
 
         By halving alone, each of them would be waited for: minutes, where somebody has locked all of a tenant's rows.
         """
-        async with self._db.guarded() as connection:
+        async with self._db.guarded(lock=LOCK, is_durable=False, is_keyed=True) as connection:
             locked = await find_locked(self._db, connection, [result.lease.key for result in batch])
-        held = [result for result in batch if result.lease.key[:2] in locked]
+        held = [result for result in batch if result.lease.key in locked]
         if not held:
-            return await self._halve(batch)
+            await self._halve(batch)
+            return
         self._postpone(held)
-        free = [result for result in batch if result.lease.key[:2] not in locked]
-        return await self._record(free) if free else ([], 0)
+        if free := [result for result in batch if result.lease.key not in locked]:
+            await self._record(free)
 
-    def _postpone(self, locked: Sequence[Result]) -> tuple[Sequence[Result], int]:
+    def _postpone(self, locked: Sequence[Result]) -> None:
         """Their leases are kept meanwhile, like those of everything that is not recorded."""
         log.warning(
             "orchestrator.row_locked",
@@ -146,7 +147,6 @@ class Recorder:
         )
         for result in locked:
             asyncio.get_running_loop().call_later(POSTPONE_S, self.put, result)
-        return [], 0
 
     async def _write(self, batch: Sequence[Result]) -> int:
         async with self._db.guarded(lock=LOCK, is_keyed=True) as connection:

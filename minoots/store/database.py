@@ -72,6 +72,7 @@ ROW_ERRORS = (
     asyncpg.RaiseError,
 )
 _KEYED = "".join(f"set local enable_{way} = off; " for way in ("seqscan", "hashjoin", "mergejoin"))
+_LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 _RETRIED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
@@ -194,7 +195,7 @@ class Database:
                     yield connection
                 except BaseException:
                     # What happened counts, and not that the connection is gone as well; the pool looks after it.
-                    with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+                    with contextlib.suppress(*_LOST):
                         await connection.execute("rollback")
                     raise
                 await connection.execute("commit")

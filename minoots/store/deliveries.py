@@ -132,11 +132,18 @@ update minoots.deliveries d set next_attempt_at = minoots.now() + interval '1 mi
 returning d.timer_id, d.occurrence, d.action_id
 """
 
+# A row that somebody has locked is passed by, so that no other's lease lapses for it.
 _RENEW = """
-update minoots.deliveries d set next_attempt_at = greatest(d.next_attempt_at, minoots.now() + k.span)
-  from unnest($1::uuid[], $2::int[], $3::text[], $4::uuid[], $5::interval[])
-       as k(timer_id, occurrence, action_id, lease_id, span)
- where d.timer_id = k.timer_id and d.occurrence = k.occurrence and d.action_id = k.action_id and d.lease_id = k.lease_id
+with held as materialized (
+    select d.timer_id, d.occurrence, d.action_id, k.span
+      from unnest($1::uuid[], $2::int[], $3::text[], $4::uuid[], $5::interval[])
+               as k(timer_id, occurrence, action_id, lease_id, span)
+      join minoots.deliveries d using (timer_id, occurrence, action_id)
+     where d.lease_id = k.lease_id
+       for no key update of d skip locked)
+update minoots.deliveries d set next_attempt_at = greatest(d.next_attempt_at, minoots.now() + h.span)
+  from held h
+ where d.timer_id = h.timer_id and d.occurrence = h.occurrence and d.action_id = h.action_id
 """
 
 

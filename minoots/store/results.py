@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from uuid import UUID
 
 import asyncpg
 
 from minoots.domain.outcome import Delivered, Heard, Outcome, Rejected, Verdict
 from minoots.store.acks import AckLease
 from minoots.store.database import Connection, Database
-from minoots.store.deliveries import DeliveryKey, Lease
+from minoots.store.deliveries import DeliveryKey, Lease, key_columns
 from minoots.store.escalations import Failing, escalate
 from minoots.store.outbox import event_id_of
 from minoots.store.steering import Steering, steer
@@ -152,19 +151,29 @@ event as (
 select timer_id, occurrence, action_id, status from ended
 """.replace(":event_id", event_id_of("row_number() over ()"))
 
-# Firings that somebody has locked, or whose timer somebody has. What is gone is not locked.
+# Deliveries of which somebody has locked a row: their own, the firing's, the timer's. It waits for none of them. What
+# is gone is not locked.
 _FIND_LOCKED = """
 with wanted as materialized (
-    select distinct timer_id, occurrence from unnest($1::uuid[], $2::int[]) as m(timer_id, occurrence)),
-free as materialized (
-    select f.timer_id, f.occurrence from wanted join minoots.firings f using (timer_id, occurrence)
+    select * from unnest($1::uuid[], $2::int[], $3::text[]) as m(timer_id, occurrence, action_id)),
+free_delivery as materialized (
+    select d.timer_id, d.occurrence, d.action_id
+      from wanted join minoots.deliveries d using (timer_id, occurrence, action_id)
+       for no key update of d skip locked),
+free_firing as materialized (
+    select f.timer_id, f.occurrence from minoots.firings f
+     where (f.timer_id, f.occurrence) in (select timer_id, occurrence from wanted)
        for no key update of f skip locked),
 free_timer as materialized (
     select t.id from minoots.timers t where t.id = any($1::uuid[]) for no key update skip locked)
-select f.timer_id, f.occurrence
-  from wanted join minoots.firings f using (timer_id, occurrence) left join minoots.timers t on t.id = f.timer_id
- where not exists (select from free where free.timer_id = f.timer_id and free.occurrence = f.occurrence)
-    or t.id is not null and not exists (select from free_timer where free_timer.id = t.id)
+select d.timer_id, d.occurrence, d.action_id
+  from wanted join minoots.deliveries d using (timer_id, occurrence, action_id)
+  left join minoots.firings f using (timer_id, occurrence) left join minoots.timers t on t.id = d.timer_id
+ where not exists (select from free_delivery x where (x.timer_id, x.occurrence, x.action_id)
+                                                   = (d.timer_id, d.occurrence, d.action_id))
+    or f.timer_id is not null and not exists (
+        select from free_firing x where (x.timer_id, x.occurrence) = (f.timer_id, f.occurrence))
+    or t.id is not null and not exists (select from free_timer x where x.id = t.id)
 """
 
 # Places that results made free go to those that wait for one, in the bundle's order: `nth` counts those that wait.
@@ -233,10 +242,10 @@ async def record_results(db: Database, connection: Connection, results: Sequence
     return len(rows), filled + escalated
 
 
-async def find_locked(db: Database, connection: Connection, keys: Sequence[DeliveryKey]) -> set[tuple[UUID, int]]:
-    """Which firings of these deliveries somebody else has locked, or the timers of."""
-    rows = await connection.fetch(db.sql(_FIND_LOCKED), [k.timer_id for k in keys], [k.occurrence for k in keys])
-    return {(row[0], row[1]) for row in rows}
+async def find_locked(db: Database, connection: Connection, keys: Sequence[DeliveryKey]) -> set[DeliveryKey]:
+    """Of which of these deliveries somebody else has locked a row: the delivery's, the firing's or the timer's."""
+    rows = await connection.fetch(db.sql(_FIND_LOCKED), *key_columns(keys))
+    return {DeliveryKey(*row) for row in rows}
 
 
 def _steering(result: Result) -> Steering | None:

@@ -458,12 +458,12 @@ async def test_both_ways_of_taking_work_share_the_capacity(database: Database, s
 
 
 @contextlib.asynccontextmanager
-async def unwritable(database_url: str, condition: str = "true") -> AsyncIterator[None]:
-    """While somebody holds these firings, no result of theirs can be written."""
+async def unwritable(database_url: str, condition: str = "true", table: str = "firings") -> AsyncIterator[None]:
+    """While somebody holds these rows, no result of theirs can be written."""
     connection = await asyncpg.connect(database_url)
     try:
         async with connection.transaction():
-            await connection.execute(f"select from minoots.firings where {condition} for update")
+            await connection.execute(f"select from minoots.{table} where {condition} for update")
             yield
     finally:
         await connection.close()
@@ -492,13 +492,22 @@ async def test_what_is_not_written_yet_is_bounded(database: Database, sql: Sql, 
         await eventually(lambda: _counts(sql, "status = 'settled'", "timers", AHEAD + 1))
 
 
+@pytest.mark.parametrize("table", ["timers", "firings", "deliveries"])
 async def test_a_tenant_whose_results_cannot_be_written_holds_up_no_other(
-    database: Database, sql: Sql, database_url: str
+    table: str, database: Database, sql: Sql, database_url: str
 ) -> None:
-    async with Receiver() as receiver, orchestrating(database, capacity=32, lane_capacity=8):
+    begun = asyncio.Event()
+
+    async def answer(request: web.Request, _: int) -> web.StreamResponse:
+        if request.path == "/locked":
+            await begun.wait()
+        return web.Response()
+
+    async with Receiver(answer) as receiver, orchestrating(database, capacity=32, lane_capacity=24):
         await fire_timers(database, sql, bundle(webhook(receiver.url("/locked"))), many=200)
-        async with unwritable(database_url):
-            await eventually(lambda: _has_come(receiver, "/locked", 8))
+        await eventually(lambda: _has_come(receiver, "/locked", 24))
+        async with unwritable(database_url, table=table):
+            begun.set()
             others = await insert_timers(sql, 20, actions=bundle(webhook(receiver.url("/other"))))
             await sql.execute("update minoots.timers set tenant_id = 'other' where id = any($1)", others)
             while (await Kernel(database, SystemClock(), 500).run_once()).claimed:

@@ -20,13 +20,12 @@ class Slow(Recorder):
         self.batches: list[int] = []
         self.writing = self.most = 0
 
-    async def _record(self, batch: Sequence[Any]) -> tuple[Sequence[Any], int]:
+    async def _record(self, batch: Sequence[Any]) -> None:
         self.writing += 1
         self.most = max(self.most, self.writing)
         await asyncio.sleep(self.seconds)
         self.writing -= 1
         self.batches.append(len(batch))
-        return batch, 0
 
 
 async def write(recorder: Slow, results: int, apart_s: float) -> None:
