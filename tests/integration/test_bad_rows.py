@@ -1,5 +1,7 @@
 """What plain SQL can leave in the tables holds up nobody else."""
 
+from datetime import timedelta
+
 import asyncpg
 import pytest
 
@@ -7,8 +9,10 @@ from minoots.clock import SystemClock
 from minoots.domain.event import bare, cut
 from minoots.kernel.firing import Kernel
 from minoots.orchestrator.intake import Intake
-from minoots.store import firings
+from minoots.store import deliveries, firings
 from minoots.store.database import Database
+from tests.support.laned import hold
+from tests.support.orchestrating import orchestrating
 
 Sql = asyncpg.Connection  # what a person with psql has; tests are not type-checked
 
@@ -71,6 +75,37 @@ async def test_a_delivery_that_cannot_be_leased_is_put_off_and_holds_up_no_other
     assert sorted(map(str, taken)) == sorted(map(str, ids[1:]))
     put_off = "select next_attempt_at > now() + interval '30 s' from minoots.deliveries where timer_id = $1"
     assert await sql.fetchval(put_off, ids[0])
+
+
+async def test_a_claim_that_is_halved_takes_no_more_than_there_are_places(sql: Sql, database: Database) -> None:
+    for port in range(1, 9):
+        timers = await hold(sql, f"http://127.0.0.1:{port}", 10)
+    await sql.execute(
+        "update minoots.deliveries set attempt_count = 2147483647, lease_id = gen_random_uuid(), leased_at = now(), "
+        "next_attempt_at = now() - interval '1 h' where timer_id = $1",
+        timers[0],
+    )
+    async with orchestrating(database, capacity=16, looping=False) as orchestrator:
+        assert 0 < await orchestrator.take_due() <= 32
+
+
+async def test_a_lease_is_renewed_beside_one_that_somebody_has_locked(
+    sql: Sql, database: Database, database_url: str
+) -> None:
+    ids = await fire(sql, database, 2)
+    leases = await Intake(database, "node", 500).take_due(5)
+    other = await asyncpg.connect(database_url)
+    try:
+        async with other.transaction():
+            await other.execute("select from minoots.deliveries where timer_id = $1 for update", ids[0])
+            async with database.guarded(is_keyed=True) as connection:
+                await deliveries.renew(database, connection, [(lease, timedelta(hours=1)) for lease in leases])
+    finally:
+        await other.close()
+    renewed = await sql.fetch(
+        "select timer_id from minoots.deliveries where next_attempt_at > now() + interval '50 min'"
+    )
+    assert [row["timer_id"] for row in renewed] == ids[1:]
 
 
 async def test_a_timer_moved_while_its_batch_is_taken_apart_does_not_fail(
