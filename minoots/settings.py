@@ -124,7 +124,7 @@ class WorkSettings:
     """How much the loops take at once.
 
     `kernel_batch`: timers in one transaction; of a backlog up to four times as many, within 2,000. `capacity`:
-    deliveries that one orchestrator has leased at a time of one tenant alone, and as many again of others.
+    deliveries that one orchestrator has under way at a time of one tenant alone, and as many again of others.
     `lane_capacity`: of them, to one destination without limits of its own. `lease_margin_ms`: what a lease lasts beyond
     the action's own time-out.
     """

@@ -27,8 +27,7 @@ select d.timer_id, d.occurrence, d.action_id, d.position, d.gate, k.tenant_id, k
 
 # What a message tells of: only what was never leased, for everything else has an instant of its own.
 _FIND_FIRED = """
-select d.timer_id, d.occurrence, d.action_id, d.position, d.gate, d.tenant_id, d.lane, d.next_attempt_at,
-       false as was_leased
+select d.timer_id, d.occurrence, d.action_id, d.position, d.gate, d.tenant_id, d.lane, d.next_attempt_at
   from unnest($1::uuid[], $2::int[]) as m(timer_id, occurrence)
  cross join lateral (
        select * from minoots.deliveries x
@@ -172,7 +171,7 @@ class Candidate:
     gate: int | None
     lane: LaneKey
     next_at: datetime
-    was_leased: bool
+    was_leased: bool = False
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -234,7 +233,7 @@ async def find_fired(db: Database, connection: Connection, firings: Collection[t
 
 
 def _candidate(row: Any) -> Candidate:
-    return Candidate(DeliveryKey(*row[:3]), row[3], row[4], LaneKey(row[5], row[6]), row[7], row[8])
+    return Candidate(DeliveryKey(*row[:3]), row[3], row[4], LaneKey(row[5], row[6]), *row[7:])
 
 
 async def lock_places(

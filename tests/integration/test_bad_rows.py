@@ -13,6 +13,7 @@ from minoots.store import deliveries, firings
 from minoots.store.database import Database
 from tests.support.laned import hold
 from tests.support.orchestrating import orchestrating
+from tests.support.timers import open_transaction
 
 Sql = asyncpg.Connection  # what a person with psql has; tests are not type-checked
 
@@ -94,14 +95,10 @@ async def test_a_lease_is_renewed_beside_one_that_somebody_has_locked(
 ) -> None:
     ids = await fire(sql, database, 2)
     leases = await Intake(database, "node", 500).take_due(5)
-    other = await asyncpg.connect(database_url)
-    try:
-        async with other.transaction():
-            await other.execute("select from minoots.deliveries where timer_id = $1 for update", ids[0])
-            async with database.guarded(is_keyed=True) as connection:
-                await deliveries.renew(database, connection, [(lease, timedelta(hours=1)) for lease in leases])
-    finally:
-        await other.close()
+    async with open_transaction(database_url) as somebody:
+        await somebody.execute("select from minoots.deliveries where timer_id = $1 for update", ids[0])
+        async with database.guarded(is_keyed=True) as connection:
+            await deliveries.renew(database, connection, [(lease, timedelta(hours=1)) for lease in leases])
     renewed = await sql.fetch(
         "select timer_id from minoots.deliveries where next_attempt_at > now() + interval '50 min'"
     )

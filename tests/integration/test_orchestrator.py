@@ -22,11 +22,11 @@ from minoots.orchestrator.recording import Recorder
 from minoots.store.database import Database
 from minoots.store.deliveries import Lease
 from minoots.store.results import Result, record_results
-from tests.support.life import fire_timers
+from tests.support.life import fire, fire_timers
 from tests.support.orchestrating import orchestrating
 from tests.support.processes import RoleProcess
 from tests.support.receiver import Received, Receiver
-from tests.support.timers import Sql, bundle, count, insert_timers, switch_events_off, webhook
+from tests.support.timers import Sql, bundle, count, insert_timers, open_transaction, switch_events_off, webhook
 from tests.support.waiting import eventually
 
 PROMPT = {"backoffInitialMs": 20, "backoffMaxMs": 40}
@@ -460,13 +460,9 @@ async def test_both_ways_of_taking_work_share_the_capacity(database: Database, s
 @contextlib.asynccontextmanager
 async def unwritable(database_url: str, condition: str = "true", table: str = "firings") -> AsyncIterator[None]:
     """While somebody holds these rows, no result of theirs can be written."""
-    connection = await asyncpg.connect(database_url)
-    try:
-        async with connection.transaction():
-            await connection.execute(f"select from minoots.{table} where {condition} for update")
-            yield
-    finally:
-        await connection.close()
+    async with open_transaction(database_url) as somebody:
+        await somebody.execute(f"select from minoots.{table} where {condition} for update")
+        yield
 
 
 async def test_an_answer_frees_the_place_before_it_is_written(database: Database, sql: Sql, database_url: str) -> None:
@@ -481,7 +477,7 @@ async def test_an_answer_frees_the_place_before_it_is_written(database: Database
 async def test_what_is_not_written_yet_is_bounded(database: Database, sql: Sql, database_url: str) -> None:
     async with (
         Receiver() as receiver,
-        orchestrating(database, capacity=2, lane_capacity=1, looping=False) as orchestrator,
+        orchestrating(database, capacity=4, lane_capacity=1, looping=False) as orchestrator,
     ):
         await fire_timers(database, sql, bundle(webhook(receiver.url())), many=40)
         async with unwritable(database_url):
@@ -510,8 +506,7 @@ async def test_a_tenant_whose_results_cannot_be_written_holds_up_no_other(
             begun.set()
             others = await insert_timers(sql, 20, actions=bundle(webhook(receiver.url("/other"))))
             await sql.execute("update minoots.timers set tenant_id = 'other' where id = any($1)", others)
-            while (await Kernel(database, SystemClock(), 500).run_once()).claimed:
-                pass
+            await fire(database)
             await eventually(
                 lambda: _counts(sql, "tenant_id = 'other' and status = 'settled'", "timers", 20), seconds=8
             )

@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
-import asyncpg
 import pytest
 from nats.aio.msg import Msg
 
@@ -18,7 +17,7 @@ from minoots.relay.relay import FORGET_EVERY_S, Relay
 from minoots.settings import Settings
 from minoots.store.database import Database
 from tests.support.stream import kinds_by_timer, read_stream
-from tests.support.timers import Sql, count
+from tests.support.timers import Sql, count, open_transaction
 
 
 class Skipping(SystemClock):
@@ -36,17 +35,6 @@ async def relaying(settings: Settings, database: Database, clock: Clock | None =
     async with Broker(settings.broker, "test") as broker:
         await broker.ensure_stream()
         yield Relay(database, broker, clock or SystemClock())
-
-
-@contextlib.asynccontextmanager
-async def open_transaction(database_url: str) -> AsyncIterator[Sql]:
-    """A transaction of somebody else's, which commits when the block ends."""
-    connection = await asyncpg.connect(database_url)
-    try:
-        async with connection.transaction():
-            yield connection
-    finally:
-        await connection.close()
 
 
 async def write_event(sql: Sql, kind: str = "timer.scheduled", timer_id: UUID | None = None) -> UUID:

@@ -25,6 +25,7 @@ from minoots.store.timers import TimerFilter
 from tests.support.life import DELIVERED, attempt, fire, make_deliveries_due
 from tests.support.rules import WHOLE, calling
 from tests.support.timers import Sql
+from tests.support.waiting import eventually
 
 SECRET = "s3cr3t-hunter2"
 
@@ -163,8 +164,10 @@ async def test_what_may_work_later_is_away(
 async def test_what_a_block_raises_is_not_hidden_by_the_rollback_that_fails(database: Database, sql: Sql) -> None:
     async def lose_and_fail() -> None:
         async with database.transaction() as connection:
-            await sql.execute("select pg_terminate_backend($1)", connection.get_server_pid())
-            await asyncio.sleep(0.2)
+            pid = connection.get_server_pid()
+            await sql.execute("select pg_terminate_backend($1)", pid)
+            is_gone = "select not exists (select from pg_stat_activity where pid = $1)"
+            await eventually(lambda: sql.fetchval(is_gone, pid))
             raise KeyError("ours")
 
     with pytest.raises(KeyError, match="ours"):

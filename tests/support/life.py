@@ -54,7 +54,6 @@ async def fire_timers(
     if not events:
         await switch_events_off(sql)
     timers = await insert_timers(sql, many, actions=actions)
-    kernel = Kernel(database, SystemClock(), 500)
-    while (await kernel.run_once()).claimed:
+    while (await fire(database)).claimed:
         pass
     return timers

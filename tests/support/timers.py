@@ -1,7 +1,8 @@
 """Timers as somebody with psql makes them, many at once, and what has become of them."""
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,17 @@ select 'demo', 'timer-' || g, minoots.now() + ($2::float8 + (g - 1) * $3::float8
   from generate_series(1, $1::int) g
 returning id
 """
+
+
+@contextlib.asynccontextmanager
+async def open_transaction(database_url: str) -> AsyncIterator[Sql]:
+    """A transaction of somebody else's, which commits when the block ends."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with connection.transaction():
+            yield connection
+    finally:
+        await connection.close()
 
 
 def webhook(url: str, action_id: str = "call", **parameters: Any) -> dict[str, Any]:
